@@ -1,0 +1,93 @@
+"""What the web process and the engine process say to each other over a Unix socket.
+
+A frame is a 4-byte big-endian length, a JSON header of that many bytes, then the blobs whose byte lengths the header lists
+under `blobs`. Nothing here imports torch: the web process reads this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from danqing.errors import DanqingError
+
+HEADER_LIMIT = 32 * 1024 * 1024
+"""Bytes; a longer header means that the peer is not ours."""
+
+BLOB_LIMIT = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A frame: `body["op"]` (to the engine) or `body["event"]` (from it) says what it is.
+
+    To the engine:
+        submit     job: str, request: GenerateRequest as JSON; blobs: input pictures (none for txt2img)
+        interrupt  job: str - stop sampling now, decode and return what is there
+        cancel     job: str - drop the job without a picture
+        stop       - finish nothing, exit
+
+    From the engine:
+        phase      name: str, state: "running" | "done" | "failed", seconds: float
+        ready      device: str
+        started    job
+        progress   job, step, steps (model steps of the whole job so far and in all), image (pictures finished), images;
+                   blob 0, where there is one: a preview (PNG at latent size, to be scaled up by whoever shows it)
+        image      job, index, facts: `ImageFacts` as dict; blob 0: RGB pixels, height*width*3 bytes, row by row
+        done       job, interrupted: bool - after the last image
+        failed     job, error: DanqingError.as_dict()
+        stats      rows, groups, step_ms... - numbers for /metrics, about once a second while working
+    """
+
+    body: dict[str, Any]
+    blobs: tuple[bytes, ...] = ()
+
+    def encode(self) -> bytes:
+        header = json.dumps({**self.body, "blobs": [len(blob) for blob in self.blobs]}).encode()
+        return b"".join((struct.pack(">I", len(header)), header, *self.blobs))
+
+
+async def read_message(reader: asyncio.StreamReader) -> Message | None:
+    """The next message, or None at the end of the stream.
+
+    Raises:
+        DanqingError: `internal`, when the frame is not one of ours.
+    """
+    try:
+        (length,) = struct.unpack(">I", await reader.readexactly(4))
+        if length > HEADER_LIMIT:
+            raise DanqingError("internal", reference=f"frame header of {length} bytes")
+        body = json.loads(await reader.readexactly(length))
+        sizes = body.pop("blobs", [])
+        if sum(sizes) > BLOB_LIMIT or any(size < 0 for size in sizes):
+            raise DanqingError("internal", reference=f"frame blobs of {sum(sizes)} bytes")
+        return Message(body, tuple([await reader.readexactly(size) for size in sizes]))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What the engine knows of a finished picture and the request does not say."""
+
+    seed: int
+    width: int
+    height: int
+    model_name: str
+    model_hash: str
+    """First 10 hex digits of the file's sha256, "" while it is not known."""
+    schedule: str
+    """Label of the schedule really used: "Automatic" only where the model's own sigmas were."""
+    extra: dict[str, str | int | float] = field(default_factory=dict)
+    """More infotext pairs, in order."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ImageFacts:
+        return cls(**data)
+

@@ -1,0 +1,136 @@
+"""Every error a person or a program can meet: code, HTTP status, one English and one Chinese sentence.
+
+A sentence says what was wrong and what would work. `{name}` fields are filled from the error's parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Language = Literal["en", "zh"]
+ParamValue = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """One row of the table. `status` is the HTTP status that the API answers with."""
+
+    code: str
+    status: int
+    en: str
+    zh: str
+
+
+def _rows(*rows: tuple[str, int, str, str]) -> dict[str, ErrorKind]:
+    return {row[0]: ErrorKind(*row) for row in rows}
+
+
+KINDS: Mapping[str, ErrorKind] = _rows(
+    ("internal", 500, "Something went wrong here ({reference}). The service goes on; please try again.",
+     "服务内部出错（{reference}），服务仍在运行，请重试。"),
+    ("invalid_field", 422, "{field}: {reason}.", "{field}：{reason}。"),
+    ("not_a_number", 422, "{field} must be a finite number.", "{field} 必须是有限的数字。"),
+    ("out_of_range", 422, "{field} is {value}; it must lie between {minimum} and {maximum}.",
+     "{field} 为 {value}，应在 {minimum} 到 {maximum} 之间。"),
+    ("not_multiple", 422, "{field} is {value}; it must be a multiple of {multiple}.",
+     "{field} 为 {value}，应为 {multiple} 的倍数。"),
+    ("too_many_pixels", 422, "{width}x{height} is more than the limit of {maximum} pixels a picture.",
+     "{width}x{height} 超过每张图 {maximum} 像素的上限。"),
+    ("too_many_images", 422, "{count} pictures in one job; the limit is {maximum}.",
+     "一次任务要画 {count} 张图，上限是 {maximum} 张。"),
+    ("text_too_long", 422, "{field} has {length} characters; the limit is {maximum}.",
+     "{field} 有 {length} 个字符，上限是 {maximum} 个。"),
+    ("broken_text", 422, "{field} holds broken characters (unpaired surrogates or NUL) and cannot be stored.",
+     "{field} 含有损坏的字符（不成对的代理项或空字符），无法保存。"),
+    ("unknown_sampler", 422, "There is no sampler “{name}”. Known samplers: {known}.",
+     "没有名为“{name}”的采样方法。可用的有：{known}。"),
+    ("unknown_scheduler", 422, "There is no schedule “{name}”. Known schedules: {known}.",
+     "没有名为“{name}”的调度类型。可用的有：{known}。"),
+    ("unknown_model", 404, "There is no model “{name}”. Put the file into {folder} or choose one of: {known}.",
+     "没有名为“{name}”的模型。请把文件放入 {folder}，或从中选择：{known}。"),
+    ("no_model", 503, "No model is on disk. Put a Stable Diffusion checkpoint into {folder}.",
+     "磁盘上没有模型。请把 Stable Diffusion 模型放入 {folder}。"),
+    ("model_broken", 422, "The model file “{name}” cannot be used: {reason}.", "模型文件“{name}”无法使用：{reason}。"),
+    ("model_unsafe", 422, "The model file “{name}” was refused because it could run code: {reason}.",
+     "模型文件“{name}”可能执行代码，已拒绝：{reason}。"),
+    ("nan_picture", 422, "The model “{name}” gave no valid numbers for this picture. Try another model or VAE.",
+     "模型“{name}”没有算出有效的数值。请换一个模型或 VAE。"),
+    ("out_of_memory", 507, "This picture does not fit into memory. {width}x{height} in batches of {fits} would fit.",
+     "这张图超出了内存。{width}x{height}、每批 {fits} 张可以画出。"),
+    ("engine_not_ready", 503, "The engine is still starting. Nothing is lost: try again in a few seconds.",
+     "引擎正在启动，内容不会丢失，请几秒后重试。"),
+    ("engine_lost", 503, "The engine stopped {attempts} times while drawing this and the job was given up.",
+     "绘制这张图时引擎停止了 {attempts} 次，任务已放弃。"),
+    ("cancelled", 409, "The job was cancelled.", "任务已取消。"),
+    ("unknown_job", 404, "There is no job “{job}”.", "没有任务“{job}”。"),
+    ("unknown_picture", 404, "There is no picture “{picture}”.", "没有图片“{picture}”。"),
+    ("queue_full", 429, "{count} jobs are waiting; the limit is {maximum}. Try again when some are done.",
+     "已有 {count} 个任务在排队，上限是 {maximum} 个，请稍后再试。"),
+    ("disk_full", 507, "The disk is full ({free_mb} MB free). Delete pictures or enlarge the disk; nothing was lost.",
+     "磁盘已满（剩余 {free_mb} MB）。请删除图片或扩大磁盘；内容没有丢失。"),
+    ("broken_image", 422, "The picture cannot be read: {reason}.", "图片无法读取：{reason}。"),
+    ("body_too_large", 413, "The request has {size} bytes; the limit is {maximum}.",
+     "请求有 {size} 字节，上限是 {maximum} 字节。"),
+    ("not_logged_in", 401, "Please log in.", "请先登录。"),
+    ("wrong_password", 401, "Wrong user name or password.", "用户名或密码错误。"),
+    ("too_many_logins", 429, "Too many failed logins. Try again in {seconds} seconds.",
+     "登录失败次数过多，请 {seconds} 秒后再试。"),
+    ("wrong_origin", 403, "The request came from another site ({origin}) and was refused.",
+     "请求来自其他网站（{origin}），已拒绝。"),
+    ("wrong_host", 400, "The host name “{host}” is not one of this service.", "主机名“{host}”不属于本服务。"),
+    ("login_required", 2, "Listening on {host} needs a login: drop --users open.",
+     "在 {host} 上监听必须登录：请去掉 --users open。"),
+    ("port_taken", 2, "Port {port} on {host} is taken. Choose another with --port.",
+     "{host} 的端口 {port} 已被占用，请用 --port 换一个。"),
+    ("data_locked", 2, "Another Danqing is using {path}. Stop it or choose another --data.",
+     "另一个丹青正在使用 {path}。请先停止它，或换一个 --data。"),
+    ("bad_setting", 2, "Setting {name}: {reason}.", "设置 {name}：{reason}。"),
+)
+
+
+class DanqingError(Exception):
+    """An error with a row in `KINDS`.
+
+    Args:
+        code: a key of `KINDS`; an unknown code is a programming error and raises KeyError at once.
+        params: the values of the sentence's fields.
+    """
+
+    def __init__(self, code: str, **params: ParamValue) -> None:
+        self.kind = KINDS[code]
+        self.params: dict[str, ParamValue] = params
+        super().__init__(self.text("en"))
+
+    @property
+    def code(self) -> str:
+        return self.kind.code
+
+    @property
+    def status(self) -> int:
+        return self.kind.status
+
+    def text(self, language: Language) -> str:
+        """The sentence in `language`, fields filled."""
+        return (self.kind.zh if language == "zh" else self.kind.en).format_map(_Fields(self.params))
+
+    def as_dict(self) -> dict[str, ParamValue | dict[str, ParamValue]]:
+        """A JSON-ready form that `from_dict` reads back."""
+        return {"code": self.code, "params": self.params}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> DanqingError:
+        """The error that `as_dict` wrote; an unknown code becomes `internal`."""
+        code, params = str(data.get("code", "internal")), data.get("params")
+        known = {k: v for k, v in params.items() if isinstance(v, str | int | float)} if isinstance(params, dict) else {}
+        if code not in KINDS:
+            return cls("internal", reference=code)
+        return cls(code, **known)
+
+
+class _Fields(dict[str, ParamValue]):
+    """A sentence must never fail to print because a field is missing."""
+
+    def __missing__(self, key: str) -> str:
+        return "?"
