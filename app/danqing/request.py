@@ -1,6 +1,7 @@
 """One request to draw, as every door builds it: the API's JSON, the page, the CLI and a pasted infotext.
 
-A `GenerateRequest` is frozen and checked once, at the edge, by `checked`. Its infotext and the engine's batch key are functions of it.
+A `GenerateRequest` is frozen and checked once, at the edge, by `checked`.
+Its infotext and the batch key are functions of it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ LIMITS: tuple[Setting, ...] = (
     Setting("limit_pixels", 2048 * 2048 * 2, "Most pixels in one picture.", "单张图片的最大像素数。", 4096, 2**31),
     Setting("limit_steps", 150, "Most sampling steps.", "最多采样步数。", 1, 10000),
     Setting("limit_batch", 16, "Most pictures in one batch.", "每批最多图片数。", 1, 1024),
-    Setting("limit_images", 256, "Most pictures in one job (batches times batch size).", "每个任务最多图片数。", 1, 65536),
-    Setting("limit_prompt", 20000, "Most characters in a prompt or a negative prompt.", "提示词的最多字符数。", 16, 10**7),
+    Setting(
+        "limit_images", 256, "Most pictures in one job (batches times batch size).", "每个任务最多图片数。", 1, 65536
+    ),
+    Setting(
+        "limit_prompt", 20000, "Most characters in a prompt or a negative prompt.", "提示词的最多字符数。", 16, 10**7
+    ),
 )
 
 

@@ -42,7 +42,9 @@ class Setting:
         """
         value = self._typed(raw)
         if self.choices and value not in self.choices:
-            raise DanqingError("bad_setting", name=self.name, reason=f"{value!r} is not one of {', '.join(self.choices)}")
+            raise DanqingError(
+                "bad_setting", name=self.name, reason=f"{value!r} is not one of {', '.join(self.choices)}"
+            )
         if isinstance(value, int | float) and not isinstance(value, bool):
             low, high = self.minimum, self.maximum
             if value != value or (low is not None and value < low) or (high is not None and value > high):
@@ -53,15 +55,27 @@ class Setting:
         if isinstance(self.default, bool):
             if isinstance(raw, bool):
                 return raw
-            words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+            words = {
+                "1": True,
+                "true": True,
+                "yes": True,
+                "on": True,
+                "0": False,
+                "false": False,
+                "no": False,
+                "off": False,
+            }
             if str(raw).lower() in words:
                 return words[str(raw).lower()]
             raise DanqingError("bad_setting", name=self.name, reason=f"{raw!r} is neither true nor false")
         try:
-            return type(self.default)(raw)  # type: ignore[arg-type]
+            return self._number(str(raw)) if isinstance(self.default, int | float) else str(raw)
         except (TypeError, ValueError):
             kind = type(self.default).__name__
             raise DanqingError("bad_setting", name=self.name, reason=f"{raw!r} is not of type {kind}") from None
+
+    def _number(self, text: str) -> Value:
+        return int(text) if isinstance(self.default, int) else float(text)
 
 
 class Settings:

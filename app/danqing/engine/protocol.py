@@ -90,4 +90,3 @@ class ImageFacts:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ImageFacts:
         return cls(**data)
-
