@@ -1,0 +1,64 @@
+"""Reading the header of a `.safetensors` file without believing it.
+
+Format: https://github.com/huggingface/safetensors#format - 8 bytes little-endian length, JSON, then the data.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danqing.errors import DanqingError
+
+HEADER_LIMIT = 32 * 1024 * 1024
+"""Bytes. Real checkpoints stay below 1 MB; a header that claims more than this is not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """`tensors`: name → (dtype word, shape). `metadata`: the free strings. `data_start`: offset of the first data byte."""
+
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+    metadata: dict[str, str]
+    data_start: int
+
+
+def read_header(path: Path) -> Header:
+    """The header of `path`, bounds checked against the file's size.
+
+    Raises:
+        DanqingError: `model_broken`, when the file is truncated, claims too long a header or is not safetensors at all.
+    """
+
+    def broken(reason: str) -> DanqingError:
+        return DanqingError("model_broken", name=path.name, reason=reason)
+
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 10 or not 2 <= length <= min(HEADER_LIMIT, size - 8):
+                raise broken(f"the header claims {length} bytes in a file of {size}")
+            table = json.loads(file.read(length))
+    except OSError as error:
+        raise broken(error.strerror or str(error)) from None
+    except (ValueError, RecursionError):
+        raise broken("the header is not JSON") from None
+    if not isinstance(table, dict):
+        raise broken("the header is not a table")
+    meta = table.pop("__metadata__", {}) or {}
+    metadata = {str(k): str(v) for k, v in meta.items()} if isinstance(meta, dict) else {}
+    try:
+        tensors = {name: _entry(entry, size - 8 - length) for name, entry in table.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise broken(f"the header is damaged or the file is cut short ({error})") from None
+    return Header(tensors, metadata, 8 + length)
+
+
+def _entry(entry: Any, data_bytes: int) -> tuple[str, tuple[int, ...]]:
+    start, end = entry["data_offsets"]
+    if not 0 <= start <= end <= data_bytes:
+        raise ValueError("data outside the file")
+    return str(entry["dtype"]), tuple(int(n) for n in entry["shape"])
