@@ -182,6 +182,18 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "Another Danqing is using {path}. Stop it or choose another --data.",
         "另一个丹青正在使用 {path}。请先停止它，或换一个 --data。",
     ),
+    (
+        "data_newer",
+        2,
+        "{path} was written by a newer Danqing (version {found}, this one knows {known}). Use that one or another --data.",
+        "{path} 由更新版本的丹青写入（版本 {found}，本程序支持到 {known}）。请使用新版本，或换一个 --data。",
+    ),
+    (
+        "data_broken",
+        2,
+        "{path} is damaged ({reason}). Move it away to start with an empty queue; the pictures stay.",
+        "{path} 已损坏（{reason}）。把它移走即可从空队列开始，图片不受影响。",
+    ),
     ("bad_setting", 2, "Setting {name}: {reason}.", "设置 {name}：{reason}。"),
 )
 
