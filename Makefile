@@ -1,0 +1,51 @@
+# Danqing. `make` alone lists what there is. Every path is relative, so the tree may stand anywhere.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+HOST ?= 127.0.0.1
+PORT ?= 7860
+DATA ?= ./data
+PYTHON ?=
+TORCH_INDEX ?=
+export PYTHON TORCH_INDEX
+
+BIN := .venv/bin
+
+.PHONY: help setup run test lint format bench mini lock clean
+
+help: ## list the targets
+	@printf 'Danqing 丹青\n\n'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@printf '\n  HOST=%s PORT=%s DATA=%s   where run listens and keeps its files\n' '$(HOST)' '$(PORT)' '$(DATA)'
+	@printf '  PYTHON=...   the Python (3.11 or newer) that setup builds on; found by itself when empty\n'
+	@printf '  TORCH_INDEX=URL   take torch from that package index, such as the one with builds for CPUs only\n'
+
+setup: ## make .venv with everything that Danqing needs (quick when nothing changed)
+	@sh tools/setup.sh
+
+run: setup ## start Danqing on HOST:PORT with its files under DATA
+	@exec $(BIN)/danqing serve --host '$(HOST)' --port '$(PORT)' --data '$(DATA)'
+
+test: setup ## run every test that this machine can run, after lint
+	@$(BIN)/python tools/check.py
+
+lint: setup ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: setup ## let ruff put the code in order
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: setup ## run the benchmarks: tables here, JSON files in bench/out/
+	@$(BIN)/python -m bench
+
+mini: setup ## train danqing-mini, the miniature model, again (goes on where it was stopped)
+	@$(BIN)/python -m danqing.mini train
+
+lock: ## resolve the dependencies anew and write constraints.txt
+	@sh tools/lock.sh
+
+clean: ## remove .venv, caches and what the benchmarks wrote; DATA stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist bench/out app/*.egg-info
+	@find app tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

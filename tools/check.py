@@ -1,0 +1,123 @@
+"""Lint, types and every test that this machine can run, in stages; `make test` and `.ci/run` come here.
+
+Prints how long each stage took and, as its last line, the sums of pytest's closing lines. Exits 1 when anything failed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ROOT / "tests"
+ENGINE = ("engine", "library", "prompt", "mini", "test_generate.py")
+DOORS = ("api", "jobs", "gallery", "ui", "docs", "test_app.py", "test_front.py", "test_cli.py")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+COUNT = re.compile(r"(\d+) (passed|failed|skipped|error|errors|deselected|xfailed|xpassed)\b")
+NO_TESTS = 5
+"""pytest's exit status when it collected nothing."""
+
+
+@dataclass
+class Stage:
+    """A part of the run and how it went."""
+
+    name: str
+    commands: list[list[str]]
+    seconds: float = 0.0
+    ok: bool = True
+    note: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def pytest(*paths: Path | str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-q", "--durations=5", *map(str, paths)]
+
+
+def stages() -> list[Stage]:
+    """Lint first, then tests from the quick to the slow; a test file in no list runs with the units."""
+    elsewhere = [TESTS / name for name in (*ENGINE, *DOORS, "browser")]
+    tool = [sys.executable, "-m"]
+    return [
+        Stage("lint", [[*tool, "ruff", "check", "."], [*tool, "ruff", "format", "--check", "."], [*tool, "mypy"]]),
+        Stage("units", [pytest(TESTS, *(f"--ignore={path}" for path in elsewhere))]),
+        Stage("engine", [pytest(*_existing(ENGINE))]),
+        Stage("doors", [pytest(*_existing(DOORS))]),
+        Stage("browser", [pytest(*_existing(("browser",)))]),
+    ]
+
+
+def _existing(names: tuple[str, ...]) -> list[Path]:
+    return [path for path in (TESTS / name for name in names) if path.exists()]
+
+
+def run(stage: Stage) -> None:
+    """Run the stage's commands, output passed through as it comes; all of them run even after one failed."""
+    print(f"\n=== {stage.name}", flush=True)
+    start = time.monotonic()
+    for command in stage.commands:
+        status, last = _passed_through(command)
+        stage.counts.update({word.rstrip("s"): int(count) for count, word in COUNT.findall(last)})
+        stage.ok &= status == 0 or (status == NO_TESTS and "pytest" in command)
+    stage.seconds = time.monotonic() - start
+
+
+def _passed_through(command: list[str]) -> tuple[int, str]:
+    last = ""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last = line if line.strip() else last
+    return process.returncode, last
+
+
+def missing_browser() -> str:
+    """Why the browser stage cannot run, "" when it can; as root on Debian or Ubuntu, Chromium is installed first."""
+    if any(map(shutil.which, BROWSERS)):
+        return ""
+    hint = "Chromium is missing (Debian and Ubuntu: apt-get install chromium fonts-noto-cjk)"
+    if not shutil.which("apt-get"):
+        return hint
+    if os.geteuid() != 0:
+        return f"{hint}; not installed here because that needs root"
+    apt = ["apt-get", "-y", "-qq", "-o", "Acquire::Retries=3"]
+    for command in ([*apt, "update"], [*apt, "install", "--no-install-recommends", "chromium", "fonts-noto-cjk"]):
+        subprocess.run(
+            command, check=False, stdout=subprocess.DEVNULL, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        )
+    return "" if any(map(shutil.which, BROWSERS)) else f"{hint}; installing it failed"
+
+
+def main() -> int:
+    done = stages()
+    for stage in done:
+        stage.note = missing_browser() if stage.name == "browser" else ""
+        if stage.note:
+            print(f"\n=== {stage.name}: skipped. {stage.note}", flush=True)
+        else:
+            run(stage)
+    return _close(done)
+
+
+def _close(done: list[Stage]) -> int:
+    print("\nstage      seconds")
+    total: Counter[str] = Counter()
+    for stage in done:
+        verdict = f"skipped: {stage.note}" if stage.note else "ok" if stage.ok else "FAILED"
+        print(f"{stage.name:<10} {stage.seconds:7.1f}  {verdict}")
+        total += stage.counts
+    failed = total["failed"] + total["error"]
+    print(f"{total['passed']} passed, {failed} failed, {total['skipped']} skipped")
+    return 0 if total["passed"] and not failed and all(stage.ok for stage in done) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
