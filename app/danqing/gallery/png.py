@@ -1,0 +1,27 @@
+"""PNG bytes from pixels. The bytes depend on the pixels and the texts alone: no time, no identity."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+
+def encode(pixels: bytes, width: int, height: int, texts: Mapping[str, str]) -> bytes:
+    """A PNG.
+
+    Args:
+        pixels: RGB, height * width * 3 bytes, row by row.
+        texts: text chunks in order; tEXt where the text is Latin-1, else iTXt, as the WebUI writes them.
+
+    Raises:
+        ValueError: `pixels` has another length.
+    """
+    info = PngInfo()
+    for key, text in texts.items():
+        info.add_text(key, text)
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (width, height), pixels).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()

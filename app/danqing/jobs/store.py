@@ -1,0 +1,197 @@
+"""The durable queue: jobs as rows of SQLite.
+
+Writes are functions of a connection, so that a caller composes them into one transaction; `JobStore` runs them in the
+database's writing thread. Knows no engine and no files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from danqing.database import Database, Row
+from danqing.errors import DanqingError
+from danqing.jobs.model import Job, JobState
+from danqing.request import GenerateRequest
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+CLAIM = """
+UPDATE job SET state = 'running', started = coalesce(started, :now)
+WHERE id = :id AND state = 'queued'
+"""
+"""Atomic: of two that claim the same job one sees no row changed."""
+
+ACTIVE = "SELECT * FROM job WHERE state IN ('queued', 'running') ORDER BY seq"
+
+Connection: TypeAlias = sqlite3.Connection
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job with what only the queue needs to know of it."""
+
+    job: Job
+    seq: int
+    """Grows with arrival; the order of the queue."""
+    client: str
+    save: bool
+    disk_tries: int
+    not_before: float
+    """Seconds since 1970; the job is not drawn earlier."""
+
+
+class JobStore:
+    """The job table. Reads answer from any thread; writes are durable when they return."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def insert(self, job: Job, *, client: str, save: bool) -> StoredJob:
+        """Store a new job at the end of the queue."""
+
+        def work(connection: Connection) -> int:
+            cursor = connection.execute(
+                "INSERT INTO job (id, owner, client, request, save, state, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (job.id, job.owner, client, job.request.model_dump_json(), int(save), job.state, job.created),
+            )
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+        return StoredJob(job, await self.database.awrite(work), client, save, 0, 0.0)
+
+    async def claim(self, job_id: str, now: float) -> bool:
+        """Take a queued job for drawing; False when somebody else took or cancelled it."""
+
+        def work(connection: Connection) -> bool:
+            return connection.execute(CLAIM, {"id": job_id, "now": now}).rowcount == 1
+
+        return await self.database.awrite(work)
+
+    async def requeue(self, job_id: str, *, died: int = 0, disk: int = 0, not_before: float = 0.0) -> None:
+        """Take a running job back to queued, to its old place, counting what went wrong."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "UPDATE job SET state = 'queued', attempts = attempts + ?, disk_tries = disk_tries + ?, not_before = ?"
+                " WHERE id = ? AND state = 'running'",
+                (died, disk, not_before, job_id),
+            )
+
+        await self.database.awrite(work)
+
+    async def mark_interrupted(self, job_id: str) -> None:
+        """Remember that the owner wants a running job to stop with what it has."""
+
+        def work(connection: Connection) -> None:
+            connection.execute("UPDATE job SET interrupted = 1 WHERE id = ? AND state = 'running'", (job_id,))
+
+        await self.database.awrite(work)
+
+    async def finish(
+        self, job_id: str, state: JobState, now: float, *, error: DanqingError | None = None, interrupted: bool = False
+    ) -> bool:
+        """Bring an unfinished job to a final state; False when it already had one."""
+        text = json.dumps(error.as_dict(), ensure_ascii=False) if error else None
+
+        def work(connection: Connection) -> bool:
+            cursor = connection.execute(
+                "UPDATE job SET state = ?, finished = ?, error = ?, interrupted = max(interrupted, ?)"
+                " WHERE id = ? AND state IN ('queued', 'running')",
+                (state, now, text, int(interrupted), job_id),
+            )
+            return cursor.rowcount == 1
+
+        return await self.database.awrite(work)
+
+    async def recover(self, now: float) -> None:
+        """After a start: running jobs are queued again, but for those that were told to stop or have all their pictures."""
+        rows = self.database.rows(ACTIVE)
+        jobs = [stored.job for stored in self._stored(row for row in rows if row["state"] == JobState.RUNNING)]
+        over = [job for job in jobs if job.interrupted or len(job.pictures) >= job.request.image_count]
+
+        def work(connection: Connection) -> None:
+            for job in over:
+                connection.execute("UPDATE job SET state = 'done', finished = ? WHERE id = ?", (now, job.id))
+            connection.execute("UPDATE job SET state = 'queued' WHERE state = 'running'")
+
+        await self.database.awrite(work)
+
+    def active(self) -> list[StoredJob]:
+        """Queued and running jobs in the order of the queue."""
+        return self._stored(self.database.rows(ACTIVE))
+
+    def get(self, job_id: str) -> Job:
+        """
+        Raises:
+            DanqingError: `unknown_job`.
+        """
+        row = self.database.row("SELECT * FROM job WHERE id = ?", (job_id,))
+        if row is None:
+            raise DanqingError("unknown_job", job=job_id[:64])
+        return self._stored([row])[0].job
+
+    def newest(self, owner: str | None, *, active: bool, limit: int) -> list[Job]:
+        """Jobs, newest first: of one owner or of all; `active` leaves out those that are over."""
+        rows = self.database.rows(
+            "SELECT * FROM job WHERE (?1 IS NULL OR owner = ?1) AND (NOT ?2 OR state IN ('queued', 'running'))"
+            " ORDER BY seq DESC LIMIT ?3",
+            (owner, int(active), limit),
+        )
+        return [stored.job for stored in self._stored(rows)]
+
+    def counts(self) -> dict[str, int]:
+        """Jobs by state."""
+        return {
+            row["state"]: row["n"] for row in self.database.rows("SELECT state, count(*) n FROM job GROUP BY state")
+        }
+
+    def _stored(self, rows: Iterable[Row]) -> list[StoredJob]:
+        return [_stored(row, self._pictures(row["id"])) for row in rows]
+
+    def _pictures(self, job_id: str) -> tuple[str, ...]:
+        rows = self.database.rows("SELECT id FROM picture WHERE job = ? AND complete = 1 ORDER BY position", (job_id,))
+        return tuple(row["id"] for row in rows)
+
+
+def _stored(row: Row, pictures: tuple[str, ...]) -> StoredJob:
+    job = Job(
+        id=row["id"],
+        owner=row["owner"],
+        request=GenerateRequest.model_validate_json(row["request"]),
+        state=JobState(row["state"]),
+        created=row["created"],
+        started=row["started"],
+        finished=row["finished"],
+        attempts=row["attempts"],
+        error=DanqingError.from_dict(json.loads(row["error"])) if row["error"] else None,
+        pictures=pictures,
+        interrupted=bool(row["interrupted"]),
+    )
+    return StoredJob(job, row["seq"], row["client"], bool(row["save"]), row["disk_tries"], row["not_before"])
+
+
+class DataLock:
+    """Held while a service uses a data folder. The kernel frees it when the process ends, however it ends."""
+
+    def __init__(self, data: Path) -> None:
+        """
+        Raises:
+            DanqingError: `data_locked`.
+        """
+        data.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(data / "danqing.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._fd)
+            raise DanqingError("data_locked", path=str(data)) from None
+
+    def release(self) -> None:
+        os.close(self._fd)
