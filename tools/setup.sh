@@ -70,7 +70,7 @@ prepare() { # an environment to install into: an interrupted or older one is mad
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null
 }
 
-pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+pip() { "$venv/bin/python" -m pip -qq --disable-pip-version-check "$@"; }
 
 install() {
     say "Installing the dependencies; the first time this takes minutes."
