@@ -165,6 +165,25 @@ KINDS: Mapping[str, ErrorKind] = _rows(
     ),
     ("wrong_host", 400, "The host name “{host}” is not one of this service.", "主机名“{host}”不属于本服务。"),
     (
+        "not_available",
+        422,
+        "{feature} is not available in this version.",
+        "此版本尚不支持 {feature}。",
+    ),
+    ("unknown_route", 404, "There is nothing at {path}.", "{path} 不存在。"),
+    (
+        "stopping",
+        503,
+        "The server is stopping. The job is kept and will be drawn after the next start.",
+        "服务正在停止。任务已保存，下次启动后会继续绘制。",
+    ),
+    (
+        "proxied",
+        403,
+        "The request came through a proxy, but no login is asked here. Start with --users login.",
+        "请求经过代理转发，而本服务没有登录保护。请用 --users login 启动。",
+    ),
+    (
         "login_required",
         2,
         "Listening on {host} needs a login: drop --users open.",
@@ -176,6 +195,15 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "Port {port} on {host} is taken. Choose another with --port.",
         "{host} 的端口 {port} 已被占用，请用 --port 换一个。",
     ),
+    (
+        "cannot_listen",
+        2,
+        "Cannot listen on {host}, port {port}: {reason}.",
+        "无法在 {host} 的端口 {port} 上监听：{reason}。",
+    ),
+    ("cannot_read", 2, "Cannot read {path}: {reason}.", "无法读取 {path}：{reason}。"),
+    ("cannot_write", 2, "Cannot write {path}: {reason}.", "无法写入 {path}：{reason}。"),
+    ("no_infotext", 2, "{path} holds no infotext.", "{path} 中没有生成参数。"),
     (
         "data_locked",
         2,

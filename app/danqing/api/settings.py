@@ -1,0 +1,63 @@
+"""Settings of the doors: listening, logins, limits of requests, logging."""
+
+from __future__ import annotations
+
+from danqing.settings import Setting
+
+ROWS: tuple[Setting, ...] = (
+    Setting(
+        "allowed_hosts",
+        "",
+        "More host names, with commas between, that a server on loopback answers to; * is any (only with a login).",
+        "监听本机地址时额外接受的主机名，逗号分隔；* 表示任意（仅在需要登录时有效）。",
+    ),
+    Setting(
+        "proxy_addresses",
+        "",
+        "Addresses, with commas between, of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.",
+        "可信代理的地址，逗号分隔；只相信它们的 X-Forwarded-For 和 X-Forwarded-Proto。",
+    ),
+    Setting("session_hours", 336.0, "A login ends after this many hours.", "登录在此小时数后失效。", 0.01, 24 * 3650),
+    Setting(
+        "login_free_tries",
+        5,
+        "Failed logins from one address before it has to wait.",
+        "同一地址在需要等待之前允许的登录失败次数。",
+        1,
+        1000,
+    ),
+    Setting(
+        "login_wait_most",
+        300,
+        "Longest wait in seconds after many failed logins; it doubles from one second.",
+        "多次登录失败后的最长等待秒数；从一秒开始加倍。",
+        1,
+        86400,
+    ),
+    Setting(
+        "limit_body_mb",
+        256,
+        "Most megabytes in the body of one request.",
+        "单个请求正文的最大兆字节数。",
+        1,
+        65536,
+    ),
+    Setting(
+        "shutdown_seconds",
+        5,
+        "Requests under way have this long to end when the server is told to stop.",
+        "停止服务时，正在处理的请求最多可用的秒数。",
+        0,
+        3600,
+    ),
+    Setting(
+        "engine_command",
+        "",
+        "Another program in the engine's place, as a shell would read it; --socket and --data are added.",
+        "代替引擎的程序（按 shell 规则书写），会加上 --socket 和 --data。",
+    ),
+    Setting("log_format", "console", "Form of the log.", "日志格式。", choices=("console", "json")),
+    Setting(
+        "log_level", "info", "Lowest level logged.", "最低日志级别。", choices=("debug", "info", "warning", "error")
+    ),
+)
