@@ -127,6 +127,12 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "The engine stopped {attempts} times while drawing this and the job was given up.",
         "绘制这张图时引擎停止了 {attempts} 次，任务已放弃。",
     ),
+    (
+        "engine_down",
+        503,
+        "The engine stopped ({reason}) and is being started again (start {tries}). Jobs wait; the log says more.",
+        "引擎已停止（{reason}），正在重新启动（第 {tries} 次）。任务会继续排队，详情见日志。",
+    ),
     ("cancelled", 409, "The job was cancelled.", "任务已取消。"),
     ("unknown_job", 404, "There is no job “{job}”.", "没有任务“{job}”。"),
     ("unknown_picture", 404, "There is no picture “{picture}”.", "没有图片“{picture}”。"),
