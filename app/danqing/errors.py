@@ -36,6 +36,7 @@ KINDS: Mapping[str, ErrorKind] = _rows(
     ),
     ("invalid_field", 422, "{field}: {reason}.", "{field}：{reason}。"),
     ("not_a_number", 422, "{field} must be a finite number.", "{field} 必须是有限的数字。"),
+    ("not_whole", 422, "{field} is {value}; it must be a whole number.", "{field} 为 {value}，必须是整数。"),
     (
         "out_of_range",
         422,
