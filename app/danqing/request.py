@@ -42,7 +42,8 @@ class GenerateRequest(BaseModel):
 
     Sizes are in pixels; the latent is `floor(size / 8)`. `seed` -1 means random and is replaced by `resolved` before the
     request is stored, so that a job drawn again after a restart gives the same picture. `model` is a title, name or hash
-    from the library; "" is the box's default. `eta` None is the sampler's own default.
+    from the library; "" is the box's default. `eta` None is the sampler's own default. `rng` says whose random numbers make
+    the noise: torch's CPU generator, or an NVIDIA GPU's ("GPU" and "NV" are the same here: every device draws them alike).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
@@ -62,6 +63,7 @@ class GenerateRequest(BaseModel):
     model: str = ""
     clip_skip: int = 1
     eta: float | None = None
+    rng: Literal["GPU", "NV", "CPU"] = "GPU"
 
     @property
     def image_count(self) -> int:

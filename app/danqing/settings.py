@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +100,12 @@ class Settings:
         data: Path,
         overrides: Mapping[str, object] | None = None,
         environ: Mapping[str, str] | None = None,
+        known: Container[str] | None = None,
     ) -> Settings:
-        """Defaults, then `data/settings.toml`, then the environment, then `overrides`."""
+        """Defaults, then `data/settings.toml`, then the environment, then `overrides`.
+
+        `known`: names that the file may hold; others are passed over instead of refused. None refuses unknown names.
+        """
         table = list(rows)
         values: dict[str, object] = {}
         file = data / "settings.toml"
@@ -110,10 +114,19 @@ class Settings:
                 values.update(tomllib.loads(file.read_text("utf-8")))
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise DanqingError("bad_setting", name=file.name, reason=str(error)) from None
+        if known is not None:
+            values = {name: value for name, value in values.items() if name in known}
         env = os.environ if environ is None else environ
         values.update({row.name: env[row.variable] for row in table if row.variable in env})
         values.update(overrides or {})
         return cls(table, values)
+
+    @classmethod
+    def load_known(cls, rows: Iterable[Setting], data: Path, overrides: Mapping[str, object] | None = None) -> Settings:
+        """Like `load` for a program that knows only some rows: rows of the file that belong to others are passed over."""
+        table = list(rows)
+        names = {row.name for row in table}
+        return cls.load(table, data, overrides, known=names)
 
     def values(self) -> dict[str, Value]:
         """A copy of all values by name."""

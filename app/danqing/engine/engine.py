@@ -1,0 +1,376 @@
+"""The engine: drives the plans of all jobs, a shared forward pass at a time.
+
+It owns the device and knows neither users nor HTTP. `step` is called in a loop by one thread; `submit`, `interrupt` and
+`cancel` may be called between steps only (`main` brings them through a queue).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from danqing.engine import preview
+from danqing.engine.calls import Decode, Denoise, Encode, Finished, Load, Plan, Track
+from danqing.engine.protocol import Message
+from danqing.engine.runner import Runner
+from danqing.engine.scheduler import BatchKey, Kind, Limits, Part, Scheduler
+from danqing.errors import DanqingError
+from danqing.request import GenerateRequest
+
+PROGRESS_SECONDS = 0.1
+"""Between two progress messages of one job."""
+
+Emit = Callable[[Message], None]
+MakePlan = Callable[[GenerateRequest, int, Track], Plan]
+CountCalls = Callable[[GenerateRequest], int]
+
+
+class Models(Protocol):
+    """Where checkpoints come from: `store.ModelStore`."""
+
+    def acquire(self, checkpoint: Any) -> Future[Any]: ...
+
+    def release(self, model: Any) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Picture:
+    """A plan on its way, and the answers that its current call still waits for."""
+
+    job: LiveJob
+    index: int
+    plan: Plan
+    track: Track
+    answers: list[Any] = field(default_factory=list)
+    outstanding: int = 0
+    joined: bool = False
+    """The call's parts are one list of rows, to be handed back as one list."""
+    loading: Future[Any] | None = None
+    model: Any = None
+
+
+@dataclass(slots=True, eq=False)
+class LiveJob:
+    """A job in the engine. Pictures start in order, `batch_size` of them at once at most."""
+
+    id: str
+    request: GenerateRequest
+    calls: int
+    """UNet calls of one picture."""
+    started: int = 0
+    finished: int = 0
+    live: list[Picture] = field(default_factory=list)
+    interrupted: bool = False
+    announced: bool = False
+    last_progress: float = 0.0
+    last_preview: float = 0.0
+
+    @property
+    def over(self) -> bool:
+        return not self.live and (self.interrupted or self.started == self.request.image_count)
+
+
+class Engine:
+    """See the module. `emit` is called with every message for the web process."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        models: Models,
+        emit: Emit,
+        *,
+        make_plan: MakePlan,
+        count_calls: CountCalls,
+        limits: Limits,
+        pictures: int = 64,
+        preview_seconds: float = 0.4,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runner, self._models, self._emit = runner, models, emit
+        self._make_plan, self._count_calls = make_plan, count_calls
+        self._scheduler = Scheduler(limits)
+        self._pictures, self._preview_seconds, self._clock = pictures, preview_seconds, clock
+        self._jobs: dict[str, LiveJob] = {}
+        self._turn: deque[LiveJob] = deque()
+        self._loading: list[Picture] = []
+        self._order = 0
+        self.counters: dict[str, float] = {"forwards": 0, "rows": 0, "forward_seconds": 0.0, "images": 0}
+
+    # -- from outside, between steps --
+
+    def submit(self, job_id: str, request: GenerateRequest) -> None:
+        """Take a job. Its pictures start at the next step."""
+        if job_id in self._jobs:
+            return
+        try:
+            job = LiveJob(job_id, request, self._count_calls(request))
+        except DanqingError as error:
+            self._emit(Message({"event": "failed", "job": job_id, "error": error.as_dict()}))
+            return
+        self._jobs[job_id] = job
+        self._turn.append(job)
+
+    def interrupt(self, job_id: str) -> None:
+        """Stop sampling; pictures that have begun are decoded as they are, the others are left out."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return
+        job.interrupted = True
+        for picture in list(job.live):
+            picture.track.interrupted = True
+            if picture.track.denoised is None and not picture.outstanding:
+                self._drop(picture)
+        self._close(job)
+
+    def cancel(self, job_id: str) -> None:
+        """Drop a job at once, without a picture."""
+        job = self._jobs.get(job_id)
+        if job is not None:
+            self._fail(job, DanqingError("cancelled"))
+
+    def cancel_all(self) -> None:
+        """Drop every job."""
+        for job_id in list(self._jobs):
+            self.cancel(job_id)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is drawn and nothing waits."""
+        return not self._jobs
+
+    @property
+    def blocked(self) -> bool:
+        """Whether all that could go on waits for a checkpoint to be read."""
+        return not len(self._scheduler) and bool(self._loading)
+
+    # -- one step --
+
+    def step(self) -> bool:
+        """Start what may start, run one shared forward, hand out the answers. False when there was nothing to run."""
+        self._admit()
+        self._collect_loaded()
+        group = self._scheduler.next_group()
+        for part, answer in self._run(group):
+            self._deliver(part, answer)
+        return bool(group)
+
+    def _admit(self) -> None:
+        """Round robin over jobs, so that a job of many pictures does not keep a newcomer out."""
+        room = self._pictures - sum(len(job.live) for job in self._jobs.values())
+        for _ in range(len(self._turn)):
+            job = self._turn.popleft()
+            if job.id not in self._jobs or job.interrupted:
+                continue
+            more = min(job.request.batch_size - len(job.live), job.request.image_count - job.started, room)
+            for _ in range(more):
+                self._start(job)
+            room -= max(more, 0)
+            if job.id in self._jobs and job.started < job.request.image_count:
+                self._turn.append(job)
+
+    def _start(self, job: LiveJob) -> None:
+        if job.id not in self._jobs:
+            return
+        if not job.announced:
+            job.announced = True
+            self._emit(Message({"event": "started", "job": job.id}))
+        track = Track(steps=job.calls)
+        picture = Picture(job, job.started, self._make_plan(job.request, job.started, track), track)
+        job.started += 1
+        job.live.append(picture)
+        self._advance(picture, None)
+
+    def _collect_loaded(self) -> None:
+        for picture in [p for p in self._loading if p.loading is not None and p.loading.done()]:
+            self._loading.remove(picture)
+            future, picture.loading = picture.loading, None
+            error = future.exception() if future is not None else None
+            if error is not None:
+                self._advance_error(picture, error)
+            elif future is not None:
+                picture.model = future.result()
+                self._advance(picture, picture.model)
+
+    # -- running a group --
+
+    def _run(self, group: list[Part]) -> list[tuple[Part, Any]]:
+        if not group:
+            return []
+        key = group[0].key
+        rows = sum(part.rows for part in group)
+        began = self._clock()
+        try:
+            answers = self._runner.run(key.kind, [part.payload for part in group])
+        except Exception as error:  # noqa: BLE001 - whatever a network raises belongs to its jobs, not to the engine
+            return self._run_apart(group, error)
+        seconds = self._clock() - began
+        self._scheduler.note(key, rows, seconds)
+        if key.kind is Kind.DENOISE:
+            self.counters["forwards"] += 1
+            self.counters["rows"] += rows
+            self.counters["forward_seconds"] += seconds
+        return list(zip(group, answers, strict=True))
+
+    def _run_apart(self, group: list[Part], error: Exception) -> list[tuple[Part, Any]]:
+        """A group failed: its halves are tried again, so that only the culprit, or what does not fit, gets the error."""
+        if len(group) > 1:
+            middle = len(group) // 2
+            return self._run(group[:middle]) + self._run(group[middle:])
+        return [(group[0], error)]
+
+    # -- plans --
+
+    def _deliver(self, part: Part, answer: Any) -> None:
+        picture: Picture = part.owner
+        if picture not in picture.job.live:
+            return
+        if isinstance(answer, Exception):
+            self._advance_error(picture, answer)
+            return
+        picture.answers[part.slot] = answer
+        picture.outstanding -= 1
+        if picture.outstanding == 0:
+            whole = [row for rows in picture.answers for row in rows] if picture.joined else picture.answers[0]
+            self._advance(picture, whole)
+
+    def _advance(self, picture: Picture, answer: Any) -> None:
+        """Send the plan its answer and file its next call."""
+        try:
+            while True:
+                call = picture.plan.send(answer)
+                if isinstance(call, Finished):
+                    self._finished(picture, call)
+                    answer = None
+                    continue
+                self._file(picture, call)
+                break
+        except StopIteration:
+            self._drop(picture)
+            self._close(picture.job)
+        except Exception as error:  # noqa: BLE001 - a plan's own fault must reach its owner and nobody else
+            self._advance_error(picture, error)
+        else:
+            self._progress(picture)
+
+    def _advance_error(self, picture: Picture, error: BaseException) -> None:
+        self._fail(picture.job, as_danqing(error, picture.job.request))
+
+    def _file(self, picture: Picture, call: Load | Encode | Denoise | Decode) -> None:
+        """Turn a call into parts for the scheduler, or answer it from memory."""
+        self._order += 1
+        if isinstance(call, Load):
+            picture.loading = self._models.acquire(call.checkpoint)
+            self._loading.append(picture)
+            return
+        if isinstance(call, Encode):
+            known = self._runner.remembered(call)
+            if known is not None:
+                self._advance(picture, known)
+                return
+        parts = parts_of(call, picture, self._order)
+        picture.answers = [None] * len(parts)
+        picture.outstanding = len(parts)
+        picture.joined = isinstance(call, Denoise)
+        self._scheduler.add(parts)
+
+    def _finished(self, picture: Picture, call: Finished) -> None:
+        job = picture.job
+        job.finished += 1
+        self.counters["images"] += 1
+        body = {"event": "image", "job": job.id, "index": picture.index, "facts": call.facts.as_dict()}
+        self._emit(Message(body, (call.pixels.tobytes(),)))
+        self._tell(job, None)
+
+    def _drop(self, picture: Picture) -> None:
+        picture.plan.close()
+        picture.track.denoised = None
+        if picture in picture.job.live:
+            picture.job.live.remove(picture)
+        if picture in self._loading:
+            self._loading.remove(picture)
+            if picture.loading is not None:
+                picture.loading.add_done_callback(self._release_loaded)
+        self._scheduler.drop(picture)
+        if picture.model is not None:
+            self._models.release(picture.model)
+            picture.model = None
+
+    def _release_loaded(self, future: Future[Any]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self._models.release(future.result())
+
+    def _close(self, job: LiveJob) -> None:
+        if job.over and self._jobs.pop(job.id, None) is not None:
+            self._emit(Message({"event": "done", "job": job.id, "interrupted": job.interrupted}))
+
+    def _fail(self, job: LiveJob, error: DanqingError) -> None:
+        if self._jobs.pop(job.id, None) is None:
+            return
+        for picture in list(job.live):
+            self._drop(picture)
+        self._emit(Message({"event": "failed", "job": job.id, "error": error.as_dict()}))
+
+    # -- progress --
+
+    def _progress(self, picture: Picture) -> None:
+        job, now = picture.job, self._clock()
+        if picture.track.denoised is None or now - job.last_progress < PROGRESS_SECONDS:
+            return
+        shown = None
+        if picture is job.live[0] and (not job.last_preview or now - job.last_preview >= self._preview_seconds):
+            job.last_preview = now
+            shown = preview.png(picture.track.denoised, picture.track.model.latent_rgb)
+        self._tell(job, shown)
+
+    def _tell(self, job: LiveJob, shown: bytes | None) -> None:
+        job.last_progress = self._clock()
+        step = job.finished * job.calls + sum(p.track.step for p in job.live if p.track.step < job.calls)
+        body = {
+            "event": "progress",
+            "job": job.id,
+            "step": step,
+            "steps": job.calls * job.request.image_count,
+            "image": job.finished,
+            "images": job.request.image_count,
+        }
+        self._emit(Message(body, (shown,) if shown else ()))
+
+
+def parts_of(call: Encode | Denoise | Decode, owner: Any, order: int) -> list[Part]:
+    """A call as parts that may each run in another forward.
+
+    Rows of one `Denoise` with conditionings of different lengths become parts of their own.
+    """
+    if isinstance(call, Encode):
+        key = BatchKey(Kind.ENCODE, call.model.key, clip_skip=call.clip_skip)
+        return [Part(key, len(call.chunks), order, call, owner)]
+    if isinstance(call, Decode):
+        _, height, width = call.latent.shape
+        return [Part(BatchKey(Kind.DECODE, call.model.key, height, width), 1, order, call, owner)]
+    parts: list[Part] = []
+    for row in call.rows:
+        _, height, width = row.x.shape
+        key = BatchKey(Kind.DENOISE, call.model.key, height, width, tokens=row.context.shape[0])
+        if parts and parts[-1].key == key:
+            parts[-1].payload[1].append(row)
+            parts[-1].rows += 1
+        else:
+            parts.append(Part(key, 1, order, (call.model, [row]), owner, slot=len(parts)))
+    return parts
+
+
+def as_danqing(error: BaseException, request: GenerateRequest) -> DanqingError:
+    """What a failure means to the job's owner."""
+    if isinstance(error, DanqingError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
+        return DanqingError(
+            "out_of_memory", width=max(request.width // 2, 64), height=max(request.height // 2, 64), fits=1
+        )
+    return DanqingError("internal", reference=f"{type(error).__name__}: {str(error)[:200]}")

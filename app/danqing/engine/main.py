@@ -1,0 +1,218 @@
+"""The engine's process: `python -m danqing.engine.main --socket PATH --data DIR [--keep]`.
+
+Listens on a Unix socket, tells its phases, draws, and exits when the web process goes away (with `--keep`, as a systemd unit
+does it, it drops that process's jobs and waits for the next).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danqing.engine.protocol import Message, read_message
+from danqing.errors import DanqingError
+from danqing.request import LIMITS, parsed
+from danqing.settings import Settings
+
+if TYPE_CHECKING:
+    from danqing.engine.build import Workshop
+
+STATS_SECONDS = 1.0
+
+
+class EngineThread(threading.Thread):
+    """Imports torch, loads, warms up and then steps the engine for ever.
+
+    Args:
+        emit: takes messages from this thread.
+    """
+
+    def __init__(self, data: Path, settings: Settings, emit: Callable[[Message], None]) -> None:
+        super().__init__(name="engine", daemon=True)
+        self._data, self._settings, self._tell = data, settings, emit
+        self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._warming = True
+        self._last_stats = 0.0
+        self._told: list[Message] = []
+
+    def put(self, message: Message | None) -> None:
+        """A message from the web process; None means that it is gone and its jobs with it."""
+        self._inbox.put(message)
+
+    def introduction(self) -> list[Message]:
+        """Phases and readiness so far, for a web process that connects later."""
+        return list(self._told)
+
+    def run(self) -> None:
+        workshop = self._start()
+        if workshop is None:
+            return
+        while True:
+            self._read_inbox(workshop, wait=workshop.engine.idle)
+            if not workshop.engine.step() and not workshop.engine.idle:
+                time.sleep(0.005)  # a checkpoint is being read by another thread
+            self._stats(workshop)
+
+    def _start(self) -> Workshop | None:
+        try:
+            with self._phase("torch"):
+                from danqing.engine.build import Workshop
+
+                workshop = Workshop(self._data, self._settings, self._emit)
+            with self._phase("model"):
+                workshop.load_default()
+            with self._phase("warm-up"):
+                workshop.warm_up(workshop.engine.step)
+        except DanqingError as error:
+            if error.code not in ("no_model", "model_broken"):
+                raise
+            # Without a model nothing can be drawn yet, but one may be dropped into the folder at any time.
+        self._warming = False
+        self._announce(Message({"event": "ready", "device": workshop.device_name()}))
+        return workshop
+
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Any:
+        began = time.monotonic()
+        self._announce(Message({"event": "phase", "name": name, "state": "running", "seconds": 0.0}))
+        state = "failed"
+        try:
+            yield
+            state = "done"
+        finally:
+            seconds = round(time.monotonic() - began, 3)
+            self._announce(Message({"event": "phase", "name": name, "state": state, "seconds": seconds}))
+
+    def _announce(self, message: Message) -> None:
+        self._told.append(message)
+        self._tell(message)
+
+    def _emit(self, message: Message) -> None:
+        if not self._warming:
+            self._tell(message)
+
+    def _read_inbox(self, workshop: Workshop, *, wait: bool) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                message = self._inbox.get(timeout=STATS_SECONDS) if wait else self._inbox.get_nowait()
+                wait = False
+                self._obey(workshop, message)
+
+    def _obey(self, workshop: Workshop, message: Message | None) -> None:
+        engine = workshop.engine
+        if message is None:
+            engine.cancel_all()
+            return
+        op, job = message.body.get("op"), str(message.body.get("job", ""))
+        if op == "submit":
+            try:
+                engine.submit(job, parsed(message.body["request"]))
+            except DanqingError as error:
+                self._emit(Message({"event": "failed", "job": job, "error": error.as_dict()}))
+        elif op == "interrupt":
+            engine.interrupt(job)
+        elif op == "cancel":
+            engine.cancel(job)
+
+    def _stats(self, workshop: Workshop) -> None:
+        now = time.monotonic()
+        if now - self._last_stats >= STATS_SECONDS:
+            self._last_stats = now
+            self._tell(Message({"event": "stats", **workshop.stats()}))
+
+
+class Server:
+    """The socket side: one web process at a time."""
+
+    def __init__(self, socket: Path, keep: bool) -> None:
+        self._socket, self._keep = socket, keep
+        self._outbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._peer: asyncio.StreamWriter | None = None
+        self._gone = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.thread: EngineThread | None = None
+
+    def emit(self, message: Message) -> None:
+        """From any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closing: nobody is left to hear it
+            self._loop.call_soon_threadsafe(self._outbox.put_nowait, message)
+
+    async def run(self) -> None:
+        """Until the web process goes away, or, kept, until a signal comes."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._gone.set)
+        self._socket.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, self._socket)
+        self._socket.chmod(0o600 if not self._keep else 0o660)
+        pump = asyncio.create_task(self._pump())
+        await self._gone.wait()
+        pump.cancel()
+        server.close()
+        self._socket.unlink(missing_ok=True)
+
+    async def _pump(self) -> None:
+        while True:
+            message = await self._outbox.get()
+            peer = self._peer
+            if peer is not None:
+                with contextlib.suppress(ConnectionError):
+                    peer.write(message.encode())
+                    await peer.drain()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._peer is not None or self.thread is None:
+            writer.close()
+            return
+        for message in self.thread.introduction():
+            writer.write(message.encode())
+        self._peer = writer
+        try:
+            while (message_in := await read_message(reader)) is not None and message_in.body.get("op") != "stop":
+                self.thread.put(message_in)
+        finally:
+            self._peer = None
+            writer.close()
+            self.thread.put(None)
+            if not self._keep:
+                self._gone.set()
+
+
+async def _main(arguments: argparse.Namespace) -> None:
+    from danqing.engine.settings import ROWS
+
+    data = Path(arguments.data).absolute()
+    settings = Settings.load_known((*LIMITS, *ROWS), data)
+    server = Server(Path(arguments.socket), arguments.keep)
+    server.thread = EngineThread(data, settings, server.emit)
+    server.thread.start()
+    await server.run()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="danqing-engine", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--socket", required=True, help="Unix socket to listen on")
+    parser.add_argument("--data", required=True, help="data folder")
+    parser.add_argument("--keep", action="store_true", help="stay when the web process goes away")
+    try:
+        asyncio.run(_main(parser.parse_args()))
+    except DanqingError as error:
+        sys.exit(error.text("en"))
+    finally:
+        sys.stdout.flush()
+    # The engine's thread may be inside a long forward pass; nothing of it is worth waiting for.
+    import os
+
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

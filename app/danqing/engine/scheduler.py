@@ -1,0 +1,159 @@
+"""Which waiting calls share the next forward pass. No torch, no users: plain objects in, a group out.
+
+The oldest waiting call leads; calls with the same key join it, oldest first, up to a cap on rows. The cap grows only as far
+as sharing gains on this device: `Gain` keeps the measured seconds per row and stops doubling where a doubling brings nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+EXPLORE_EVERY = 64
+"""Forwards of one key between two tries of the largest batch allowed."""
+
+
+class Kind(StrEnum):
+    """What a forward pass runs."""
+
+    ENCODE = "encode"
+    DENOISE = "denoise"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchKey:
+    """Calls with equal keys may share one forward. Everything else (t, sigma, seed, CFG, sampler) is per row."""
+
+    kind: Kind
+    """Text encoder, UNet and VAE are different networks."""
+    model: Hashable
+    """Rows of one forward use the same weights."""
+    height: int = 0
+    """Latent height: rows are stacked into one tensor."""
+    width: int = 0
+    """Latent width, likewise."""
+    tokens: int = 0
+    """Length of the conditioning: attention over padding would change the picture, so lengths do not mix."""
+    clip_skip: int = 0
+    """Encode only: which hidden layer is read differs for the whole forward."""
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """One row-set of a waiting call that must stay whole. `order` grows with the time at which the call began to wait."""
+
+    key: BatchKey
+    rows: int
+    order: int
+    payload: Any = None
+    owner: Any = None
+    slot: int = 0
+
+
+@dataclass(slots=True)
+class Gain:
+    """Measured seconds per row for each number of rows (in powers of two) of one key."""
+
+    threshold: float
+    """A doubling must bring seconds per row below this share of the smaller batch's, else it is not worth the wait."""
+    best: dict[int, float] = field(default_factory=dict)
+    notes: int = 0
+
+    def note(self, rows: int, seconds: float) -> None:
+        self.notes += 1
+        bucket = _bucket(rows)
+        per_row = seconds / rows
+        old = self.best.get(bucket)
+        # Slow samples come from busy machines; the fastest seen is what the device can do, forgotten slowly.
+        self.best[bucket] = per_row if old is None else min(per_row, old * 1.01)
+
+    def cap(self, most: int) -> int:
+        """Rows worth having: twice the largest measured size while doublings gain, at most `most`.
+
+        Now and then it lets one larger batch through, so that a measurement spoilt by a busy machine does not stick.
+        """
+        sizes = sorted(self.best)
+        if self.notes % EXPLORE_EVERY == EXPLORE_EVERY - 1:
+            return most
+        for small, large in itertools.pairwise(sizes):
+            if self.best[large] > self.threshold * self.best[small]:
+                return min(small, most)
+        return min(sizes[-1] * 2 if sizes else 2, most)
+
+
+def _bucket(rows: int) -> int:
+    """The power of two at or below `rows`."""
+    return 1 << (rows.bit_length() - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one forward pass. Budgets are in latent pixels (height * width * rows): they bound memory.
+
+    `gain`: see `Gain.threshold`; above 1 lets every batch grow to `rows`.
+    """
+
+    rows: int = 32
+    denoise_budget: int = 65536
+    decode_budget: int = 4096
+    gain: float = 0.97
+
+    def most(self, key: BatchKey) -> int:
+        """Rows that fit, one at least."""
+        if key.kind is Kind.ENCODE:
+            return self.rows
+        budget = self.denoise_budget if key.kind is Kind.DENOISE else self.decode_budget
+        return max(1, min(self.rows, budget // max(1, key.height * key.width)))
+
+
+class Scheduler:
+    """Holds waiting parts and hands out groups."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._waiting: list[Part] = []
+        self._gains: dict[BatchKey, Gain] = defaultdict(lambda: Gain(limits.gain))
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, parts: Iterable[Part]) -> None:
+        self._waiting.extend(parts)
+
+    def drop(self, owner: Any) -> None:
+        """Forget every part of `owner`."""
+        self._waiting = [part for part in self._waiting if part.owner is not owner]
+
+    def next_group(self) -> list[Part]:
+        """The parts of the next forward, taken off the waiting list; [] when nothing waits.
+
+        A part larger than the cap goes alone.
+        """
+        if not self._waiting:
+            return []
+        leader = min(self._waiting, key=lambda part: part.order)
+        cap = self.cap(leader.key)
+        group: list[Part] = []
+        rows = 0
+        for part in sorted((p for p in self._waiting if p.key == leader.key), key=lambda p: p.order):
+            if group and rows + part.rows > cap:
+                break
+            group.append(part)
+            rows += part.rows
+        taken = set(map(id, group))
+        self._waiting = [part for part in self._waiting if id(part) not in taken]
+        return group
+
+    def cap(self, key: BatchKey) -> int:
+        """Rows that a forward of this key may have now."""
+        most = self._limits.most(key)
+        return self._gains[key].cap(most) if key.kind is Kind.DENOISE else most
+
+    def note(self, key: BatchKey, rows: int, seconds: float) -> None:
+        """Tell how long a forward of `rows` rows took."""
+        self._gains[key].note(rows, seconds)
