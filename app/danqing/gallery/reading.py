@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from danqing.errors import DanqingError
 
@@ -18,8 +17,23 @@ LIMIT_PIXELS = 64 * 1024 * 1024
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP")
 
 _NOT_TEXT = frozenset(
-    "jfif jfif_version jfif_unit jfif_density dpi exif loop background timestamp duration progressive progression"
-    " icc_profile chromaticity photoshop".split()
+    {
+        "jfif",
+        "jfif_version",
+        "jfif_unit",
+        "jfif_density",
+        "dpi",
+        "exif",
+        "loop",
+        "background",
+        "timestamp",
+        "duration",
+        "progressive",
+        "progression",
+        "icc_profile",
+        "chromaticity",
+        "photoshop",
+    }
 )
 """Spec 3: what the png-info route leaves out of its items."""
 
@@ -49,8 +63,7 @@ def read_image(data: bytes, limit_pixels: int = LIMIT_PIXELS) -> tuple[str, dict
         DanqingError: `broken_image`, also when it is of no known format or has more than `limit_pixels` pixels.
     """
     try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > limit_pixels:
             raise DanqingError(
                 "broken_image", reason=f"{image.width}x{image.height} is more than {limit_pixels} pixels"
@@ -59,18 +72,18 @@ def read_image(data: bytes, limit_pixels: int = LIMIT_PIXELS) -> tuple[str, dict
         return _texts(image)
     except DanqingError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise DanqingError("broken_image", reason=f"it is none of {', '.join(FORMATS)}") from None
     except Exception as error:  # noqa: BLE001 - a decoder may raise anything on hostile bytes
         raise DanqingError("broken_image", reason=str(error)[:200] or type(error).__name__) from None
 
 
 def _texts(image: Image.Image) -> tuple[str, dict[str, str]]:
-    items = {key: _text(value) for key, value in image.info.items() if _is_text(key, value)}
+    items = {str(key): _text(value) for key, value in image.info.items() if _is_text(key, value)}
     infotext = items.pop("parameters", "")
     exif = _user_comment(image)
     if exif:
-        infotext = items["exif comment"] = exif
+        infotext = exif
     elif image.format == "GIF" and "comment" in items:
         infotext = items.pop("comment")
     if items.get("Software") == "NovelAI":
@@ -92,7 +105,7 @@ def _user_comment(image: Image.Image) -> str:
 
 
 def decode_user_comment(raw: bytes) -> str:
-    """An EXIF UserComment: 8 bytes name the encoding (EXIF 2.3, table 9). Unicode is UTF-16, big-endian as the WebUI writes it."""
+    """An EXIF UserComment: 8 bytes name the encoding (EXIF 2.3). Unicode is UTF-16, written big-endian by the WebUI."""
     kind, body = raw[:8], raw[8:]
     if kind.startswith(b"UNICODE"):
         return _utf16(body).rstrip("\x00")

@@ -102,7 +102,7 @@ class JobStore:
 
         def work(connection: Connection) -> bool:
             cursor = connection.execute(
-                "UPDATE job SET state = ?, finished = ?, error = ?, interrupted = max(interrupted, ?)"
+                "UPDATE job SET state = ?, finished = ?, error = ?, interrupted = ?"
                 " WHERE id = ? AND state IN ('queued', 'running')",
                 (state, now, text, int(interrupted), job_id),
             )

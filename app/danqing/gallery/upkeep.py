@@ -1,0 +1,131 @@
+"""What the gallery does on its own: repair after a crash, remove what was temporary, find again what the index lacks."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+import sqlite3
+import time
+from pathlib import Path
+
+import structlog
+from PIL import Image
+
+from danqing.database import Database
+from danqing.errors import DanqingError
+from danqing.gallery import files, infotext
+from danqing.gallery.reading import read_image
+from danqing.gallery.store import FOLDERS
+
+log = structlog.get_logger(__name__)
+
+OUTPUTS = "outputs"
+
+FOUND = """
+INSERT INTO picture (id, owner, path, width, height, seed, infotext, sha256, created, temporary, complete)
+VALUES (:id, :owner, :path, :width, :height, :seed, :infotext, :sha256, :created, 0, 1)
+"""
+
+
+def recover(data: Path, database: Database) -> int:
+    """Settle the pictures that a crash left half stored: complete where the file is there, else gone. Blocks.
+
+    Returns:
+        how many there were.
+    """
+    rows = database.rows("SELECT * FROM picture WHERE complete = 0")
+    whole = [row["id"] for row in rows if _is_whole(data / row["path"], row["sha256"])]
+    for row in rows:
+        files.part_of(data / row["path"]).unlink(missing_ok=True)
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.executemany("UPDATE picture SET complete = 1 WHERE id = ?", [(found,) for found in whole])
+        connection.execute("DELETE FROM picture WHERE complete = 0")
+
+    if rows:
+        database.write(work)
+        log.info("pictures recovered", whole=len(whole), gone=len(rows) - len(whole))
+    return len(rows)
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def sweep(data: Path, database: Database, hours: float, now: float | None = None) -> int:
+    """Remove temporary pictures older than `hours`, files before rows. Blocks.
+
+    Returns:
+        how many were removed.
+    """
+    before = (time.time() if now is None else now) - hours * 3600
+    rows = database.rows("SELECT * FROM picture WHERE temporary = 1 AND complete = 1 AND created < ?", (before,))
+    gone = [row for row in rows if _remove(data / row["path"])]
+    if gone:
+        database.write(
+            lambda connection: connection.executemany(
+                "DELETE FROM picture WHERE id = ?", [(row["id"],) for row in gone]
+            )
+        )
+    _remove_empty(data / FOLDERS[True])
+    return len(gone)
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("temporary picture not removed", path=str(path), error=str(error))
+        return False
+    return True
+
+
+def _remove_empty(folder: Path) -> None:
+    for day in folder.glob("*/"):
+        try:
+            day.rmdir()
+        except OSError:
+            continue
+
+
+def rebuild(data: Path, database: Database, owner: str) -> int:
+    """Index PNG files below `outputs/` that the index lacks, as pictures of `owner` without a job. Blocks.
+
+    Returns:
+        how many were found.
+    """
+    known = {row["path"] for row in database.rows("SELECT path FROM picture")}
+    temporary = data / FOLDERS[True]
+    paths = [path for path in sorted((data / OUTPUTS).rglob("[!.]*.png")) if not path.is_relative_to(temporary)]
+    new = [row for path in paths if str(path.relative_to(data)) not in known and (row := _found(data, path, owner))]
+    if new:
+        database.write(lambda connection: connection.executemany(FOUND, new))
+    return len(new)
+
+
+def _found(data: Path, path: Path, owner: str) -> dict[str, str | int | float] | None:
+    try:
+        content = path.read_bytes()
+        text, _ = read_image(content)
+    except (OSError, DanqingError) as error:
+        log.warning("picture not indexed", path=str(path), error=str(error))
+        return None
+    pairs = infotext.parse(text, fill=False)
+    with Image.open(io.BytesIO(content)) as image:
+        width, height = image.size
+    seed = pairs.get("Seed", "")
+    return {
+        "id": secrets.token_hex(16),
+        "owner": owner,
+        "path": str(path.relative_to(data)),
+        "width": width,
+        "height": height,
+        "seed": int(seed) if seed.isdecimal() and len(seed) < 19 else 0,
+        "infotext": text,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "created": path.stat().st_mtime,
+    }

@@ -1,0 +1,344 @@
+"""Between the queue and the engine: hands jobs out, takes pictures in, and brings every job to an end its owner can read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import structlog
+
+from danqing import __version__
+from danqing import database as db
+from danqing.engine.protocol import ImageFacts, Message
+from danqing.errors import DanqingError
+from danqing.gallery import infotext
+from danqing.gallery.store import Gallery, NewPicture, Picture
+from danqing.jobs.board import Board, Live
+from danqing.jobs.model import JobState
+from danqing.jobs.store import JobStore
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+VERSION = f"danqing {__version__}"
+
+STORING_AT_ONCE = 4
+"""Pictures being encoded and written; while so many are, the engine is not listened to, which bounds memory."""
+
+FULL_DISK_WAIT = 1.0
+"""Seconds between two tries to write the queue's own file when the disk is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From the settings. `attempts`: deaths of the engine that a job survives, plus one. `disk_wait`: seconds."""
+
+    in_flight: int
+    attempts: int
+    disk_tries: int
+    disk_wait: float
+
+
+class Dispatcher:
+    """Listens to the engine (`EngineListener`) and drives the jobs of a board.
+
+    A job that may have killed the engine several times is drawn alone in its last try, so that it takes no other with it.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        gallery: Gallery,
+        board: Board,
+        limits: Limits,
+        *,
+        send: Callable[[Message], Awaitable[None]],
+        after_picture: Callable[[Picture], None],
+    ) -> None:
+        self._store = store
+        self._gallery = gallery
+        self._board = board
+        self._limits = limits
+        self._send = send
+        self._after_picture = after_picture
+        self._wake = asyncio.Event()
+        self._slots = asyncio.Semaphore(STORING_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count(1)
+        self._open = False
+        self.done_count = 0
+        self.failed_count = 0
+        self.picture_count = 0
+        self.engine_stats: dict[str, float] = {}
+
+    # -- handing out ---------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something has changed that may let a job begin."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Hand out jobs until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                due = await self._fill() if self._open else None
+            except Exception:
+                log.exception("handing out jobs failed")
+                due = FULL_DISK_WAIT
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), due)
+
+    async def _fill(self) -> float | None:
+        """Hand out what may begin now; seconds until the next job may, None when only an event can tell."""
+        while self._open and (live := self._next()) is not None:
+            try:
+                claimed = await self._store.claim(live.job.id, time.time())
+            except sqlite3.OperationalError as error:
+                if not db.is_full(error):
+                    raise
+                return FULL_DISK_WAIT
+            if claimed and not live.over.is_set():
+                await self._hand_out(live)
+        waits = [live.not_before - time.time() for live in self._board.queued() if live.not_before]
+        return max(0.05, min(waits)) if waits else None
+
+    def _next(self) -> Live | None:
+        running = self._board.running.values()
+        if len(running) >= self._limits.in_flight or any(self._last_try(live) for live in running):
+            return None
+        now = time.time()
+        live = next((live for live in self._board.queued() if live.not_before <= now), None)
+        return None if live and running and self._last_try(live) else live
+
+    def _last_try(self, live: Live) -> bool:
+        return 1 < self._limits.attempts <= live.attempts + 1
+
+    async def _hand_out(self, live: Live) -> None:
+        token = live.job.id if not live.submissions else f"{live.job.id}.{next(self._numbers)}"
+        self._board.start(live, token, time.time())
+        request: dict[str, Any] = live.job.request.model_dump(mode="json")
+        await self._tell({"op": "submit", "job": token, "request": request})
+
+    async def _tell(self, body: dict[str, Any]) -> None:
+        try:
+            await self._send(Message(body))
+        except OSError as error:
+            # `lost` is on its way and takes care of every running job.
+            log.info("engine did not listen", op=body["op"], error=str(error))
+
+    # -- listening -----------------------------------------------------------------------------------------------------
+
+    async def ready(self) -> None:
+        self._open = True
+        self.wake()
+
+    async def lost(self) -> None:
+        """Every job that was with the engine is drawn again, ends interrupted, or is given up."""
+        self._open = False
+        self._board.speed.idle()
+        lives = [live for live in self._board.running.values() if not live.ending]
+        await asyncio.gather(*(self._lost(live) for live in lives))
+        self.wake()
+
+    async def _lost(self, live: Live) -> None:
+        live.ending = True
+        await self._settle(live)
+        attempts = live.attempts + 1
+        if live.trouble or live.interrupting or len(live.job.pictures) >= live.job.request.image_count:
+            await self._end_as(live, None, live.interrupting)
+        elif attempts >= self._limits.attempts:
+            await self.end(live, JobState.FAILED, error=DanqingError("engine_lost", attempts=attempts))
+        else:
+            await self._persist(lambda: self._store.requeue(live.job.id, died=1))
+            live.attempts = attempts
+            self._back(live)
+
+    async def message(self, message: Message) -> None:
+        """What the engine says. Something malformed fails the job that it speaks of, nothing else."""
+        event, token = message.body.get("event"), message.body.get("job")
+        if event == "stats":
+            numbers = {key: value for key, value in message.body.items() if isinstance(value, int | float)}
+            self.engine_stats = {key: float(value) for key, value in numbers.items()}
+            return
+        live = self._board.running.get(str(token))
+        if live is None or live.ending:
+            return
+        try:
+            await self._event(str(event), live, message)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            self._conclude(live, error=_internal(error, live))
+            await self._tell({"op": "cancel", "job": live.token})
+
+    async def _event(self, event: str, live: Live, message: Message) -> None:
+        if event == "progress":
+            self._progress(live, message)
+        elif event == "image":
+            await self._image(live, message)
+        elif event == "done":
+            self._conclude(live, interrupted=bool(message.body.get("interrupted")))
+        elif event == "failed":
+            self._conclude(live, error=DanqingError.from_dict(message.body["error"]))
+
+    def _progress(self, live: Live, message: Message) -> None:
+        before = live.work_left
+        live.step, live.steps = int(message.body["step"]), int(message.body["steps"])
+        live.image = max(live.image, int(message.body.get("image", 0)))
+        self._board.speed.advance(max(0.0, before - live.work_left), time.monotonic())
+        if message.blobs:
+            live.preview, live.preview_id = message.blobs[0], live.preview_id + 1
+        live.notify()
+
+    # -- pictures ------------------------------------------------------------------------------------------------------
+
+    async def _image(self, live: Live, message: Message) -> None:
+        facts = ImageFacts.from_dict(message.body["facts"])
+        new = NewPicture(
+            owner=live.job.owner,
+            job=live.job.id,
+            index=int(message.body["index"]),
+            pixels=message.blobs[0],
+            facts=facts,
+            infotext=infotext.write(live.job.request, facts, VERSION),
+            temporary=not live.stored.save,
+        )
+        await self._slots.acquire()
+        self._spawn(live.storing, self._keep(live, new))
+
+    async def _keep(self, live: Live, new: NewPicture) -> None:
+        try:
+            await asyncio.to_thread(self._add, new)
+        except Exception as error:  # noqa: BLE001 - whatever keeps a picture from the disk is told to its owner
+            live.trouble = error if isinstance(error, DanqingError) else _internal(error, live)
+            self._conclude(live)
+            return
+        finally:
+            self._slots.release()
+        self.picture_count += 1
+        live.job = replace(live.job, pictures=tuple(picture.id for picture in self._gallery.of_job(live.job.id)))
+        live.image = max(live.image, len(live.job.pictures))
+        live.notify()
+
+    def _add(self, new: NewPicture) -> None:
+        picture = self._gallery.add(new)
+        try:
+            self._after_picture(picture)
+        except Exception:
+            log.exception("a plug-in failed after a picture", picture=picture.id)
+
+    async def _settle(self, live: Live) -> None:
+        """Wait until the pictures that have come in are stored."""
+        while live.storing:
+            await asyncio.wait(tuple(live.storing))
+
+    @staticmethod
+    def _spawn(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def _conclude(self, live: Live, *, error: DanqingError | None = None, interrupted: bool = False) -> None:
+        """Bring the job to its end when its pictures are stored; the first call counts."""
+        if live.ending:
+            return
+        live.ending = True
+        self._spawn(self._tasks, self._settled(live, error, interrupted))
+
+    async def _settled(self, live: Live, error: DanqingError | None, interrupted: bool) -> None:
+        await self._settle(live)
+        await self._end_as(live, error, interrupted)
+
+    async def _end_as(self, live: Live, error: DanqingError | None, interrupted: bool) -> None:
+        count, wanted = len(live.job.pictures), live.job.request.image_count
+        error = error or live.trouble
+        if error is None and count < wanted and not interrupted:
+            error = DanqingError("internal", reference=f"{count} of {wanted} pictures")
+        if error is None:
+            await self.end(live, JobState.DONE, interrupted=interrupted)
+        elif error is live.trouble and error.code == "disk_full" and not live.interrupting:
+            await self._disk_full(live, error)
+        else:
+            await self.end(live, JobState.FAILED, error=error)
+
+    async def _disk_full(self, live: Live, error: DanqingError) -> None:
+        """Draw it again when there may be room; after the last try its owner is told."""
+        await self._tell({"op": "cancel", "job": live.token})
+        tries = live.disk_tries + 1
+        if tries >= self._limits.disk_tries:
+            await self.end(live, JobState.FAILED, error=error)
+            return
+        not_before = time.time() + self._limits.disk_wait * 2 ** (tries - 1)
+        await self._persist(lambda: self._store.requeue(live.job.id, disk=1, not_before=not_before))
+        live.disk_tries, live.not_before = tries, not_before
+        self._back(live)
+
+    def _back(self, live: Live) -> None:
+        if not live.over.is_set():
+            self._board.requeue(live)
+        self.wake()
+
+    async def end(
+        self, live: Live, state: JobState, *, error: DanqingError | None = None, interrupted: bool = False
+    ) -> None:
+        """Make an end durable and tell those who wait. Of two ends the first counts."""
+        job_id, now = live.job.id, time.time()
+        changed = await self._persist(
+            lambda: self._store.finish(job_id, state, now, error=error, interrupted=interrupted)
+        )
+        if not changed or live.over.is_set():
+            return
+        self.done_count += state is JobState.DONE
+        self.failed_count += state is JobState.FAILED
+        log.info("job over", job=job_id, state=state.value, error=error.code if error else None)
+        self._board.remove(live)
+        self.wake()
+
+    async def cancel(self, live: Live) -> None:
+        """End a queued or running job now."""
+        token = live.token
+        await self.end(live, JobState.CANCELLED, error=DanqingError("cancelled"))
+        if token:
+            await self._tell({"op": "cancel", "job": token})
+
+    async def interrupt(self, live: Live) -> None:
+        """End a running job with what it has; a queued one is cancelled."""
+        if live.job.state is JobState.QUEUED:
+            await self.cancel(live)
+            return
+        live.interrupting = True
+        await self._persist(lambda: self._store.mark_interrupted(live.job.id))
+        await self._tell({"op": "interrupt", "job": live.token})
+
+    async def _persist(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Run a write of the queue; on a full disk again and again, so that what happened is not forgotten."""
+        while True:
+            try:
+                return await write()
+            except sqlite3.OperationalError as error:
+                if not db.is_full(error):
+                    raise
+                log.warning("the queue cannot be written: disk full")
+                await asyncio.sleep(FULL_DISK_WAIT)
+
+    async def close(self) -> None:
+        """Wait for what is being stored, then for the ends that follow from it."""
+        for live in list(self._board.running.values()):
+            await self._settle(live)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _internal(error: Exception, live: Live) -> DanqingError:
+    log.error("job failed", job=live.job.id, exc_info=error)
+    return DanqingError("internal", reference=live.job.id)
