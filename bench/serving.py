@@ -1,0 +1,137 @@
+"""Many at once: 1 to 16 simultaneous requests, each with its own prompt, sampler, steps, CFG scale and seed.
+
+Danqing is driven through `JobService`: its durable queue, its gallery and its engine in a process of its own, as `danqing
+serve` has them; only HTTP is left out, for the peer has none either. Every level draws the same 16 requests, in groups of
+as many as the level says, and both sides take turns level by level.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+from bench.peer import Peer, Timing
+from bench.report import Cell, percentile, show
+from danqing.app import load_settings
+from danqing.engine.catalog import sampler_names
+from danqing.jobs.service import JobService
+from danqing.library.index import Checkpoint, Library
+from danqing.request import GenerateRequest, checked
+
+LEVELS = (1, 2, 4, 8, 16)
+THINGS = ("circle", "square", "star", "heart", "ring", "triangle", "cross", "diamond")
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "white", "black")
+
+
+def requests(checkpoint: Checkpoint, count: int = 16) -> list[GenerateRequest]:
+    """`count` different requests; the samplers take turns."""
+    samplers = cycle(sampler_names())
+    return [
+        GenerateRequest(
+            prompt=f"a {COLOURS[n % 8]} {THINGS[(n * 3) % 8]} on a {COLOURS[(n + 3) % 8]} background",
+            sampler=next(samplers),
+            steps=16 + n % 5 * 2,
+            cfg_scale=4.0 + n % 4,
+            seed=1000 + n,
+            width=checkpoint.native_size,
+            height=checkpoint.native_size,
+            model=checkpoint.title,
+        )
+        for n in range(count)
+    ]
+
+
+async def draw_one(service: JobService, request: GenerateRequest) -> Timing:
+    """Submit, watch, wait."""
+    arrived = time.monotonic()
+    job = await service.submit(request, owner="bench")
+    first = 0.0
+    async for view in service.changes(job.id):
+        if view.preview is not None and not first:
+            first = time.monotonic()
+        if view.job.error is not None:
+            raise SystemExit(f"a request failed: {view.job.error}")
+    end = time.monotonic()
+    return arrived, first or end, end
+
+
+async def draw_ours(service: JobService, batch: Sequence[GenerateRequest]) -> list[Timing]:
+    return list(await asyncio.gather(*(draw_one(service, request) for request in batch)))
+
+
+def groups(all_of_them: list[GenerateRequest], size: int, rounds: int) -> list[list[GenerateRequest]]:
+    return [all_of_them[start : start + size] for start in range(0, len(all_of_them), size)] * rounds
+
+
+def summary(side: str, level: int, runs: list[list[Timing]]) -> dict[str, Cell]:
+    """A row: throughput over the busy time, latencies of single requests, and the last user's first preview."""
+    busy = sum(max(end for _, _, end in run) - min(arrived for arrived, _, _ in run) for run in runs)
+    latencies = [end - arrived for run in runs for arrived, _, end in run]
+    previews = [max(first - arrived for arrived, first, _ in run) for run in runs]
+    return {
+        "at once": level,
+        "side": side,
+        "pictures/s": len(latencies) / busy,
+        "p50 s": percentile(latencies, 0.5),
+        "p95 s": percentile(latencies, 0.95),
+        "last user's first preview s": percentile(previews, 0.5),
+    }
+
+
+async def measure(
+    checkpoint: Checkpoint, library: Library, data: Path, threads: int, rounds: int
+) -> list[dict[str, Cell]]:
+    """All levels; each side is warmed with every request, one by one and all at once, before anything counts."""
+    settings = load_settings(data, {"engine_threads": threads})
+    wanted = [checked(request, settings) for request in requests(checkpoint)]
+    service = JobService(data, settings, library=library)
+    await service.start()
+    peer = await asyncio.to_thread(Peer, checkpoint, threads, data)
+    rows: list[dict[str, Cell]] = []
+    try:
+        while not service.readiness().ready:
+            await asyncio.sleep(0.1)
+        for size in (1, 16, 4):
+            for batch in groups(wanted, size, 1):
+                await draw_ours(service, batch)
+        await asyncio.to_thread(peer.draw, wanted)
+        for level in LEVELS:
+            theirs, ours = [], []
+            for batch in groups(wanted, level, rounds):
+                theirs.append(await asyncio.to_thread(peer.draw, batch))
+                ours.append(await draw_ours(service, batch))
+            rows += [summary("diffusers", level, theirs), summary("danqing", level, ours)]
+            rows[-1]["times the peer"] = float(rows[-1]["pictures/s"] or 0) / float(rows[-2]["pictures/s"] or 1)
+    finally:
+        peer.close()
+        await service.stop()
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.serving", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1, help="how often each level draws all 16 requests")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="torch threads of each side")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name)
+        library = Library(data)
+        checkpoint = library.default()
+        rows = asyncio.run(measure(checkpoint, library, data, options.threads, options.rounds))
+    notes = [
+        f"Model {checkpoint.name}, {checkpoint.native_size}×{checkpoint.native_size}, float32, {options.threads} threads a side; "
+        f"16 requests, {', '.join(sampler_names())} in turn, 16 to 24 steps, drawn in groups of “at once”.",
+        "diffusers: StableDiffusionPipeline behind a lock, warm; its preview counts from its first step's callback. "
+        "danqing: JobService with its durable queue, PNG files and previews, engine in a process of its own.",
+    ]
+    show("serving", "Serving", rows, notes, threads=options.threads, rounds=options.rounds)
+
+
+if __name__ == "__main__":
+    main()
