@@ -9,6 +9,7 @@ PORT ?= 7860
 DATA ?= ./data
 PYTHON ?=
 TORCH_INDEX ?=
+MINUTES ?= 110
 export PYTHON TORCH_INDEX
 
 BIN := .venv/bin
@@ -19,6 +20,7 @@ help: ## list the targets
 	@printf 'Danqing 丹青\n\n'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 	@printf '\n  HOST=%s PORT=%s DATA=%s   where run listens and keeps its files\n' '$(HOST)' '$(PORT)' '$(DATA)'
+	@printf '  MINUTES=%s   how long mini trains\n' '$(MINUTES)'
 	@printf '  PYTHON=...   the Python (3.11 or newer) that setup builds on; found by itself when empty\n'
 	@printf '  TORCH_INDEX=URL   take torch from that package index, such as the one with builds for CPUs only\n'
 
@@ -40,8 +42,10 @@ format: setup ## let ruff put the code in order
 bench: setup ## run the benchmarks: tables here, JSON files in bench/out/
 	@$(BIN)/python -m bench
 
-mini: setup ## train danqing-mini, the miniature model, again (goes on where it was stopped)
-	@$(BIN)/python -m danqing.mini train
+mini: setup ## train danqing-mini, the miniature model, again under DATA/mini (goes on where it was stopped)
+	@$(BIN)/python -m danqing.mini train --out '$(DATA)/mini' --minutes '$(MINUTES)' --resume
+	@$(BIN)/python -m danqing.mini export --out '$(DATA)/mini' --to '$(DATA)/mini/export'
+	@$(BIN)/python -m danqing.mini judge --weights '$(DATA)/mini/export/danqing-mini.safetensors'
 
 lock: ## resolve the dependencies anew and write constraints.txt
 	@sh tools/lock.sh
