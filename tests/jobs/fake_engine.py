@@ -1,0 +1,138 @@
+"""A program that speaks the engine's protocol over a real socket and draws noise, without torch.
+
+`python fake_engine.py --socket PATH [--step SECONDS] [--log FILE] [--keep]`. Words in a prompt say what happens:
+
+    die         kill -9 of itself in the middle of the job
+    die-once    the same, but only while the log holds no earlier `die-once` of the job
+    out-of-memory   the job fails with this error
+    malformed   an image without pixels
+    silent      done without an image
+    garbage     bytes that are no frame
+
+The log gets a line per job taken: "submit JOB" and "drawn JOB INDEX".
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import os
+import random
+import signal
+from pathlib import Path
+
+from PIL import Image
+
+from danqing.engine.protocol import ImageFacts, Message, read_message
+
+
+def pixels(seed: int, width: int, height: int) -> bytes:
+    """What this engine draws: noise that depends on the seed alone and does not compress."""
+    return random.Random(seed).randbytes(width * height * 3)
+
+
+class FakeEngine:
+    def __init__(self, step_seconds: float, log: Path | None, keep: bool) -> None:
+        self.step_seconds, self.log, self.keep = step_seconds, log, keep
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.interrupted: set[str] = set()
+        self.over = asyncio.Event()
+        self.writer: asyncio.StreamWriter
+
+    def note(self, line: str) -> None:
+        if self.log:
+            with self.log.open("a") as file:
+                file.write(line + "\n")
+
+    def emit(self, body: dict, *blobs: bytes) -> None:
+        self.writer.write(Message(body, blobs).encode())
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        for name in ("torch", "model"):
+            self.emit({"event": "phase", "name": name, "state": "running", "seconds": 0.0})
+            self.emit({"event": "phase", "name": name, "state": "done", "seconds": 0.01})
+        self.emit({"event": "ready", "device": "fake"})
+        while (message := await read_message(reader)) is not None and message.body["op"] != "stop":
+            self.obey(message)
+        for task in self.tasks.values():
+            task.cancel()
+        if not self.keep:
+            self.over.set()
+
+    def obey(self, message: Message) -> None:
+        op, job = message.body["op"], message.body["job"]
+        if op == "submit":
+            self.note(f"submit {job}")
+            self.tasks[job] = asyncio.create_task(self.draw(job, message.body["request"]))
+        elif op == "interrupt":
+            self.interrupted.add(job)
+        elif op == "cancel" and job in self.tasks:
+            self.tasks.pop(job).cancel()
+
+    async def draw(self, job: str, request: dict) -> None:
+        count, steps = request["batch_size"] * request["n_iter"], request["steps"]
+        self.emit({"event": "started", "job": job})
+        for index in range(count):
+            for step in range(1, steps + 1):
+                await asyncio.sleep(self.step_seconds)
+                if job in self.interrupted:
+                    break
+                place = {"step": index * steps + step, "steps": count * steps, "image": index, "images": count}
+                self.emit({"event": "progress", "job": job, **place}, *([preview(step)] if step % 2 else []))
+                if step == steps // 2:
+                    self.misbehave(job, request["prompt"].split())
+            self.image(job, index, request)
+            if job in self.interrupted:
+                break
+        self.tasks.pop(job, None)
+        self.emit({"event": "done", "job": job, "interrupted": job in self.interrupted})
+        self.emit({"event": "stats", "rows": 1, "step_ms": self.step_seconds * 1000})
+
+    def image(self, job: str, index: int, request: dict) -> None:
+        if "silent" in request["prompt"].split():
+            return
+        width, height, seed = request["width"] // 8 * 8, request["height"] // 8 * 8, request["seed"] + index
+        facts = ImageFacts(seed, width, height, "fake", "0123456789", "Karras", {"RNG": "CPU"})
+        self.note(f"drawn {job} {index}")
+        self.emit({"event": "image", "job": job, "index": index, "facts": facts.as_dict()}, pixels(seed, width, height))
+
+    def misbehave(self, job: str, words: list[str]) -> None:
+        died = f"died {job.split('.')[0]}"
+        if "die" in words or ("die-once" in words and self.log and died not in self.log.read_text()):
+            self.note(died)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "out-of-memory" in words:
+            self.tasks.pop(job).cancel()
+            error = {"code": "out_of_memory", "params": {"width": 64, "height": 64, "fits": 1}}
+            self.emit({"event": "failed", "job": job, "error": error})
+        if "malformed" in words:
+            self.emit({"event": "image", "job": job, "index": 0, "facts": {"no": "facts"}})
+        if "garbage" in words:
+            self.writer.write(b"GET / HTTP/1.1\r\n\r\n")
+
+
+def preview(step: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (step % 256, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--step", type=float, default=0.002)
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--keep", action="store_true")
+    arguments = parser.parse_args()
+    engine = FakeEngine(arguments.step, arguments.log, arguments.keep)
+    server = await asyncio.start_unix_server(engine.serve, arguments.socket)
+    await engine.over.wait()
+    server.close()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())
