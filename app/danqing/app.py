@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from danqing import request as request_words
 from danqing.api import settings as api_settings
+from danqing.engine import settings as engine_settings
 from danqing.gallery import settings as gallery_settings
 from danqing.jobs import settings as jobs_settings
 from danqing.settings import Setting, Settings
@@ -28,6 +29,7 @@ ROWS: tuple[Setting, ...] = (
     *request_words.LIMITS,
     *jobs_settings.ROWS,
     *gallery_settings.ROWS,
+    *engine_settings.ROWS,
     *api_settings.ROWS,
 )
 """Every setting of every room."""

@@ -83,11 +83,11 @@ class Front:
         self.service: JobService | None = None
         self.failure: BaseException | None = None
         self.phases: list[OwnPhase] = []
-        self.stopping = asyncio.Event()
-        """Set when the server was told to stop; waiting requests end."""
+        self.stopping = False
         self._down = asyncio.Event()
         self._boot: asyncio.Task[None] | None = None
         self.on_failure: Callable[[], None] = lambda: None
+        self.on_stop: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -103,6 +103,11 @@ class Front:
         else:
             await send({"type": "websocket.close", "code": 1013})
 
+    def stop(self) -> None:
+        """The server was told to stop: requests that wait for pictures end."""
+        self.stopping = True
+        self.on_stop()
+
     def readiness(self) -> dict[str, Any]:
         """What /readyz says: nothing about users, models or the machine."""
         phases = [phase.as_dict() for phase in self.phases]
@@ -110,7 +115,7 @@ class Front:
         answer: dict[str, Any] = {}
         if self.service is not None:
             engine = self.service.readiness()
-            ready = engine.ready and self.app is not None and not self.stopping.is_set()
+            ready = engine.ready and self.app is not None and not self.stopping
             phases += [{"name": p.name, "state": p.state, "seconds": round(p.seconds, 2)} for p in engine.phases]
             if engine.error is not None:
                 answer["error"] = engine.error.code
@@ -170,15 +175,15 @@ class Front:
         settings = house.load_settings(self.door.data)
         house.configure_logging(settings)
         library, service = house.rooms(self.door.data, settings)
+        with self.phase("queue"):
+            await service.start()
+        self.service = service
         try:
-            with self.phase("queue"):
-                await service.start()
-            self.service = service
             with self.phase("page"):
                 app = await in_thread(
                     lambda: house.build(service, library, settings, house.logins(self.door, settings))
                 )
-            app.state.stopping = self.stopping
+            self.on_stop = app.state.stopping.set
             async with app.router.lifespan_context(app):
                 self.app = app
                 await self._down.wait()
@@ -273,7 +278,7 @@ class Server(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
         # A signal handler runs between any two instructions: only the thread-safe call may touch the loop.
-        self._loop.call_soon_threadsafe(self.front.stopping.set)
+        self._loop.call_soon_threadsafe(self.front.stop)
 
 
 def serve(door: Door) -> int:

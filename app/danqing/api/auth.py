@@ -1,0 +1,164 @@
+"""Who a request comes from: a session cookie, HTTP Basic, or, where no login is asked, everybody is "local".
+
+`Logins` is what the doors ask. Passwords are checked by an `Accounts` object, so that the one administrator of today can
+give way to a table of users without a change elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from collections import OrderedDict
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from starlette.requests import HTTPConnection
+
+from danqing.api.backoff import Backoff
+from danqing.api.sessions import Sessions, write_secret
+from danqing.errors import DanqingError
+from danqing.settings import Settings
+
+LOCAL = "local"
+"""Owner of everything where no login is asked."""
+
+ADMIN = "admin"
+COOKIE = "danqing_session"
+OWNER_KEY = "danqing.owner"
+"""Where the guard leaves the owner in the ASGI scope."""
+
+PASSWORD_LIMIT = 1000
+CHECKS_AT_ONCE = 2
+"""A check takes 64 MB and a good part of a second of a core."""
+
+log = structlog.get_logger(__name__)
+
+
+class Accounts(Protocol):
+    """Whoever knows the passwords."""
+
+    def check(self, name: str, password: str) -> str | None:
+        """The user's name when the password is right, else None. Takes as long for a name that does not exist."""
+
+
+class AdminAccount:
+    """One account, `admin`, with a random password made at first start.
+
+    `DATA/secrets/admin.hash` holds its argon2 hash; the clear password is written once, to `DATA/secrets/password`, for the
+    person who may read files there. Removing both makes a new one at the next start.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self.password_file = data / "secrets" / "password"
+        self._hash_file = data / "secrets" / "admin.hash"
+        self._hasher = PasswordHasher()
+        if not self._hash_file.is_file():
+            self._first()
+        self._hash = self._hash_file.read_text("utf-8").strip()
+
+    def check(self, name: str, password: str) -> str | None:
+        known = hmac.compare_digest(name.encode("utf-8", "replace"), ADMIN.encode())
+        try:
+            self._hasher.verify(self._hash, password.encode("utf-8", "replace"))
+        except (VerificationError, InvalidHashError):
+            return None
+        return ADMIN if known else None
+
+    def _first(self) -> None:
+        password = secrets.token_urlsafe(18)
+        write_secret(self.password_file, password + "\n")
+        write_secret(self._hash_file, self._hasher.hash(password) + "\n")
+        log.warning("a password was made for the user admin", file=str(self.password_file))
+
+
+class Logins:
+    """Everything about logging in at one door.
+
+    Args:
+        data: the data folder.
+        accounts: who knows the passwords; None where no login is asked.
+        host: the address listened on.
+    """
+
+    def __init__(self, data: Path, accounts: Accounts | None, host: str, sessions: Sessions, backoff: Backoff) -> None:
+        self.data, self.host = data, host
+        self.sessions, self.backoff = sessions, backoff
+        self._accounts = accounts
+        self._known: OrderedDict[bytes, str] = OrderedDict()
+        self._key = secrets.token_bytes(32)
+        self._turns = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._basic_turn = asyncio.Lock()
+
+    @classmethod
+    def at(cls, data: Path, settings: Settings, accounts: Accounts | None, host: str) -> Logins:
+        """With sessions in the data folder and the limits of the settings."""
+        sessions = Sessions(data / "secrets" / "sessions.json", settings.get_float("session_hours") * 3600)
+        backoff = Backoff(settings.get_int("login_free_tries"), settings.get_int("login_wait_most"))
+        return cls(data, accounts, host, sessions, backoff)
+
+    @property
+    def required(self) -> bool:
+        """Whether a login is asked."""
+        return self._accounts is not None
+
+    @staticmethod
+    def owner_of(connection: HTTPConnection) -> str:
+        """Who sends a request that the guard let pass: a user's name, or "local"."""
+        return str(connection.scope.get(OWNER_KEY, LOCAL))
+
+    async def log_in(self, name: str, password: str, address: str) -> str:
+        """The user's name.
+
+        Raises:
+            DanqingError: `wrong_password`, or `too_many_logins` for an address that has failed often.
+        """
+        assert self._accounts is not None
+        self.backoff.check(address)
+        self.backoff.failed(address)
+        user = None
+        if len(name) <= PASSWORD_LIMIT and len(password) <= PASSWORD_LIMIT:
+            async with self._turns:
+                user = await asyncio.to_thread(self._accounts.check, name, password)
+        if user is None:
+            log.info("login failed", address=address)
+            raise DanqingError("wrong_password")
+        self.backoff.succeeded(address)
+        return user
+
+    async def basic(self, header: str, address: str) -> str:
+        """The user of an `Authorization: Basic` header. A pair that was right once is remembered as a keyed hash.
+
+        Raises:
+            DanqingError: as `log_in`.
+        """
+        name, password = _basic_pair(header)
+        key = hmac.digest(
+            self._key, hashlib.sha256(f"{name}\0{password}".encode("utf-8", "replace")).digest(), "sha256"
+        )
+        if key in self._known:
+            return self._known[key]
+        # One at a time: a program's first sixteen requests at once must not count as fifteen failures.
+        async with self._basic_turn:
+            if key in self._known:
+                return self._known[key]
+            user = await self.log_in(name, password, address)
+            self._known[key] = user
+            while len(self._known) > 1000:
+                self._known.popitem(last=False)
+        return user
+
+
+def _basic_pair(header: str) -> tuple[str, str]:
+    try:
+        text = base64.b64decode(header[len("basic ") :].strip(), validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        raise DanqingError("wrong_password") from None
+    name, _, password = text.partition(":")
+    return name, password

@@ -1,0 +1,45 @@
+"""What the routes need of the rest of the house."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+from danqing.api.auth import Logins
+from danqing.settings import Settings
+
+if TYPE_CHECKING:
+    from danqing.api.options import Options
+    from danqing.jobs.service import JobService
+    from danqing.library.index import Library
+
+CLIENT_COOKIE = "danqing_client"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Handed to every group of routes, so that nothing is global."""
+
+    service: JobService
+    library: Library
+    settings: Settings
+    logins: Logins
+    options: Options
+    stopping: asyncio.Event
+    """Set when the server was told to stop: requests that wait for a picture end."""
+
+    def owner(self, request: Request) -> str:
+        """Who the request's jobs and pictures belong to."""
+        return self.logins.owner_of(request)
+
+    def client(self, request: Request) -> str:
+        """Whose options apply: the user's, else those of a cookie, else those of the address."""
+        if self.logins.required:
+            return "user:" + self.owner(request)
+        cookie = request.cookies.get(CLIENT_COOKIE, "")
+        if cookie:
+            return "cookie:" + cookie[:100]
+        return "address:" + (request.client.host if request.client else "")

@@ -1,0 +1,64 @@
+"""The web app without the page: routes, error answers and what every request passes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from danqing import __version__
+from danqing.api import errors
+from danqing.api.auth import Logins
+from danqing.api.context import Context
+from danqing.api.guard import BodyLimit, Envelope, Guard, Squeeze
+from danqing.api.login import LoginPages
+from danqing.api.metrics import Metrics
+from danqing.api.options import Options
+from danqing.api.pictures import Pictures
+from danqing.api.sdapi import sdapi
+from danqing.settings import Settings
+
+if TYPE_CHECKING:
+    from danqing.jobs.service import JobService
+    from danqing.library.index import Library
+
+MEGABYTE = 2**20
+
+
+def build(service: JobService, library: Library, settings: Settings, logins: Logins) -> FastAPI:
+    """The app with every route but the page's."""
+    metrics = Metrics(service)
+    stopping = asyncio.Event()
+    app = FastAPI(
+        title="Danqing 丹青",
+        version=__version__,
+        middleware=_middlewares(settings, logins, metrics),
+    )
+    app.state.stopping = stopping
+    errors.install(app)
+    context = Context(service, library, settings, logins, Options(logins.data), stopping)
+    pages, pictures = LoginPages(logins), Pictures(context)
+    app.add_api_route("/login", pages.show, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/login", pages.enter, methods=["POST"], include_in_schema=False)
+    app.add_api_route("/logout", pages.leave, methods=["POST"], include_in_schema=False)
+    app.add_api_route("/metrics", metrics.show, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/pictures/{picture_id}", pictures.show, methods=["GET"])
+    app.include_router(sdapi(context), prefix="/sdapi/v1")
+    return app
+
+
+def _middlewares(settings: Settings, logins: Logins, metrics: Metrics) -> list[Middleware]:
+    """Outermost first."""
+    proxies = settings.get_str("proxy_addresses")
+    believed: list[Any] = [Middleware(ProxyHeadersMiddleware, trusted_hosts=proxies)] if proxies else []
+    limit = settings.get_int("limit_body_mb") * MEGABYTE
+    return [
+        *believed,
+        Middleware(Envelope, metrics=metrics),
+        Middleware(Guard, logins=logins, allowed_hosts=settings.get_str("allowed_hosts")),
+        Middleware(BodyLimit, maximum=limit),
+        Middleware(Squeeze),
+    ]

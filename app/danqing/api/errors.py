@@ -1,0 +1,136 @@
+"""From an error to an answer: one shape of four keys for every error of the API, as its clients know it.
+
+`error` names the kind, `detail` and `errors` carry the sentence, `body` is empty. Where the WebUI has a fixed text for a
+case (`ApiError`), clients get that text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from danqing.errors import DanqingError, Language
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+
+class ApiError(Exception):
+    """A case whose exact words the WebUI's clients know.
+
+    Args:
+        status: HTTP status.
+        error: name of the kind: "HTTPException" puts `text` into `detail`, every other one into `errors`.
+        text: the words.
+    """
+
+    def __init__(self, status: int, error: str, text: str) -> None:
+        super().__init__(text)
+        self.status, self.error, self.text = status, error, text
+
+
+class SafeJson(Response):
+    """JSON in ASCII: any text can be sent, broken surrogates included."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def four_keys(error: str, detail: str, errors: str) -> dict[str, str]:
+    return {"error": error, "detail": detail, "body": "", "errors": errors}
+
+
+def language_of(accept: str) -> Language:
+    """Chinese when an Accept-Language header puts it before English."""
+    for part in accept.lower().split(","):
+        tag = part.split(";")[0].strip()
+        if tag.startswith(("zh", "en")):
+            return "zh" if tag.startswith("zh") else "en"
+    return "en"
+
+
+def answer_to(error: DanqingError, language: Language) -> Response:
+    """The response that tells `error` in `language`."""
+    text = error.text(language)
+    name = "".join(word.capitalize() for word in error.code.split("_"))
+    headers: dict[str, str] = {}
+    if error.code == "too_many_logins":
+        headers["Retry-After"] = str(error.params.get("seconds", 1))
+    elif error.status in (429, 503):
+        headers["Retry-After"] = "2"
+    # Statuses below 100 are exit codes: at a door they are our own fault.
+    status = error.status if error.status >= 400 else 500
+    return SafeJson(four_keys(name, text, text), status, headers)
+
+
+def language_of_request(request: Request) -> Language:
+    return language_of(request.headers.get("accept-language", ""))
+
+
+async def on_danqing_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DanqingError)
+    return answer_to(error, language_of_request(request))
+
+
+async def on_api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    http = error.error == "HTTPException"
+    return SafeJson(four_keys(error.error, error.text if http else "", "" if http else error.text), error.status)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router stay plain; what our own handlers raise gets four keys."""
+    assert isinstance(error, HTTPException)
+    cause = error.__cause__
+    if isinstance(cause, DanqingError):
+        return answer_to(cause, language_of_request(request))
+    if error.status_code in (404, 405):
+        return SafeJson({"detail": error.detail}, error.status_code, dict(error.headers or {}))
+    return SafeJson(four_keys("HTTPException", str(error.detail), ""), error.status_code, dict(error.headers or {}))
+
+
+async def on_wrong_types(request: Request, error: Exception) -> Response:
+    """FastAPI's list, without the input: it may be a megabyte, or hold what no JSON can say."""
+    assert isinstance(error, RequestValidationError)
+    rows = [{"type": row["type"], "loc": list(row["loc"]), "msg": row["msg"]} for row in error.errors()]
+    return SafeJson({"detail": rows}, 422)
+
+
+async def on_anything(request: Request, error: Exception) -> Response:
+    """What nobody expected: a reference that the log also holds, nothing of the inside."""
+    reference = uuid4().hex[:12]
+    log.error("unexpected error", reference=reference, path=request.url.path, exc_info=error)
+    return answer_to(DanqingError("internal", reference=reference), language_of_request(request))
+
+
+HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    DanqingError: on_danqing_error,
+    ApiError: on_api_error,
+    HTTPException: on_http_error,
+    RequestValidationError: on_wrong_types,
+    Exception: on_anything,
+}
+
+
+def install(app: FastAPI) -> None:
+    """Register every handler of the table."""
+    for kind, handler in HANDLERS.items():
+        app.add_exception_handler(kind, handler)

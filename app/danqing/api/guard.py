@@ -1,0 +1,250 @@
+"""What every request passes before a route sees it, Gradio's routes included: host, origin, login, size.
+
+Plain ASGI, because Starlette's function middleware would hold back streams. Order: `Envelope` (headers, time, metrics),
+`Guard` (who may come in), `BodyLimit`, `Squeeze` (gzip), then the app.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse, Response
+
+from danqing.api.auth import COOKIE, OWNER_KEY, Logins
+from danqing.api.errors import App, Message, Receive, SafeJson, Scope, Send, answer_to, four_keys, language_of
+from danqing.errors import DanqingError
+
+if TYPE_CHECKING:
+    from danqing.api.metrics import Metrics
+
+OPEN_PATHS = frozenset({"/login", "/healthz", "/readyz"})
+"""What visitors without a login may see."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+PROXY_HEADERS = ("x-forwarded-for", "x-real-ip", "forwarded")
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "X-Frame-Options": "SAMEORIGIN",
+    # Gradio's page has inline scripts and styles, and compiles functions from strings.
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+        "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+    ),
+}
+
+GZIP_FROM = 1000
+"""Bytes; shorter answers are sent as they are."""
+
+
+class Envelope:
+    """Outermost: security headers, X-Process-Time, and a count of every answer."""
+
+    def __init__(self, app: App, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = time.perf_counter()
+
+        async def sealed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seconds = time.perf_counter() - start
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                headers["X-Process-Time"] = str(round(seconds, 4))
+                self.metrics.answered(scope, int(message["status"]), seconds)
+            await send(message)
+
+        await self.app(scope, receive, sealed)
+
+
+class Guard:
+    """Refuses foreign hosts and origins, asks for the login, and leaves the owner in the scope."""
+
+    def __init__(self, app: App, logins: Logins, allowed_hosts: str) -> None:
+        self.app, self.logins = app, logins
+        self._hosts = self._host_names(allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        response = await self._refusal(scope, connection)
+        if response is None:
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await response(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _refusal(self, scope: Scope, connection: HTTPConnection) -> Response | None:
+        try:
+            self._check_host(connection.headers)
+            self._check_origin(scope, connection.headers)
+            if not self.logins.required:
+                self._check_proxy(connection.headers)
+                return None
+            owner = await self._owner(connection)
+        except DanqingError as error:
+            return self._refuse(error, connection)
+        if owner is None and scope["path"] not in OPEN_PATHS:
+            return self._ask(scope, connection)
+        if owner is not None:
+            scope[OWNER_KEY] = owner
+        return None
+
+    def _host_names(self, allowed: str) -> frozenset[str] | None:
+        """The names that a server on loopback answers to; None is any."""
+        more = {name.strip().lower() for name in allowed.split(",") if name.strip()}
+        listening = self.logins.host.strip("[]").lower()
+        loopback = listening in LOOPBACK_NAMES or listening.startswith("127.")
+        if not loopback or ("*" in more and self.logins.required):
+            return None
+        return LOOPBACK_NAMES | more | {listening}
+
+    def _check_host(self, headers: Headers) -> None:
+        """A page elsewhere whose name resolves to this machine (DNS rebinding) still says its own name here."""
+        host = headers.get("host", "")
+        if self._hosts is not None and host_name(host) not in self._hosts:
+            raise DanqingError("wrong_host", host=host[:200])
+
+    def _check_origin(self, scope: Scope, headers: Headers) -> None:
+        """Browsers say which site a request comes from; programs send no Origin and pass."""
+        if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
+            return
+        origin = headers.get("origin")
+        if origin is None:
+            if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+                raise DanqingError("wrong_origin", origin="?")
+            return
+        parts = urlsplit(origin) if origin.isascii() else urlsplit("")
+        if parts.scheme not in ("http", "https") or not same_host(parts.netloc, headers.get("host", ""), parts.scheme):
+            raise DanqingError("wrong_origin", origin=origin[:200])
+
+    def _check_proxy(self, headers: Headers) -> None:
+        """Behind a proxy everybody comes from loopback: without a login the whole net would be let in."""
+        if any(name in headers for name in PROXY_HEADERS):
+            raise DanqingError("proxied")
+
+    async def _owner(self, connection: HTTPConnection) -> str | None:
+        header = connection.headers.get("authorization", "")
+        if header.lower().startswith("basic "):
+            return await self.logins.basic(header, connection.client.host if connection.client else "")
+        token = connection.cookies.get(COOKIE, "")
+        return self.logins.sessions.user(token) if token else None
+
+    def _refuse(self, error: DanqingError, connection: HTTPConnection) -> Response:
+        if error.code == "wrong_password":
+            return SafeJson(four_keys("HTTPException", "Incorrect username or password", ""), 401)
+        return answer_to(error, language_of(connection.headers.get("accept-language", "")))
+
+    def _ask(self, scope: Scope, connection: HTTPConnection) -> Response:
+        """People are sent to the login page, programs get the 401 that they know."""
+        page = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        if page and "text/html" in connection.headers.get("accept", ""):
+            return RedirectResponse("/login?next=" + quote(scope["path"]), 303, {"Cache-Control": "no-store"})
+        return SafeJson(four_keys("HTTPException", "Not authenticated", ""), 401)
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()
+
+
+def same_host(one: str, other: str, scheme: str) -> bool:
+    """Whether two authorities are the same, a scheme's usual port given or not."""
+    usual = ":443" if scheme == "https" else ":80"
+    return bool(one) and one.lower().removesuffix(usual) == other.lower().removesuffix(usual)
+
+
+class BodyLimit:
+    """Refuses bodies that are too long, by what they say and by what they send."""
+
+    def __init__(self, app: App, maximum: int) -> None:
+        self.app, self.maximum = app, maximum
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        said = headers.get("content-length", "0")
+        language = language_of(headers.get("accept-language", ""))
+        size, over, started = 0, not said.isdigit() or int(said) > self.maximum, False
+
+        def refusal() -> Response:
+            shown = int(said) if said.isdigit() else size
+            return answer_to(DanqingError("body_too_large", size=max(shown, size), maximum=self.maximum), language)
+
+        async def counted() -> Message:
+            nonlocal size, over
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self.maximum:
+                over = True
+                raise DanqingError("body_too_large", size=size, maximum=self.maximum)
+            return message
+
+        async def checked(message: Message) -> None:
+            # The app may have turned the error into an answer of its own: ours goes out instead, once.
+            nonlocal started
+            if over and not started and message["type"] == "http.response.start":
+                started = True
+                await refusal()(scope, receive, send)
+            elif not (over and started):
+                started = started or message["type"] == "http.response.start"
+                await send(message)
+
+        if over:
+            await refusal()(scope, receive, send)
+        else:
+            await self.app(scope, counted, checked)
+
+
+class Squeeze:
+    """gzip for the API's JSON of one piece, where the client takes it; off the event loop."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wanted = scope["type"] == "http" and "gzip" in Headers(scope=scope).get("accept-encoding", "")
+        if not wanted or not scope["path"].startswith("/sdapi/"):
+            await self.app(scope, receive, send)
+            return
+        held: Message | None = None
+
+        async def squeezed(message: Message) -> None:
+            nonlocal held
+            if message["type"] == "http.response.start":
+                held = message
+                return
+            if held is not None:
+                start, held = held, None
+                whole = not message.get("more_body", False) and len(message.get("body", b"")) >= GZIP_FROM
+                headers = MutableHeaders(raw=start["headers"])
+                if whole and headers.get("content-type", "").startswith("application/json"):
+                    message = {**message, "body": await asyncio.to_thread(gzip.compress, message["body"], 1)}
+                    headers["Content-Encoding"] = "gzip"
+                    headers["Content-Length"] = str(len(message["body"]))
+                    headers.add_vary_header("Accept-Encoding")
+                await send(start)
+            await send(message)
+
+        await self.app(scope, receive, squeezed)

@@ -1,0 +1,84 @@
+"""Pictures on their way in and out of JSON: base64, formats, grids. Everything here blocks and belongs into a thread."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from danqing.api.errors import ApiError
+from danqing.gallery.reading import encode_user_comment
+
+EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
+FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
+
+
+def decode(text: str) -> bytes:
+    """The bytes of a base64 text, with or without a data prefix.
+
+    Raises:
+        ApiError: in the WebUI's words, for an address (nothing is fetched) and for what is no base64.
+    """
+    if text.startswith(("http://", "https://")):
+        raise ApiError(422, "HTTPException", "Requests not allowed")
+    if text.startswith("data:image/"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise ApiError(422, "HTTPException", "Invalid encoded image") from None
+
+
+def encode(png: bytes, infotext: str, options: Mapping[str, Any]) -> str:
+    """Base64 of a stored PNG, in the format of the option `samples_format`, the infotext inside."""
+    kind = str(options["samples_format"]).lower()
+    if kind not in FORMATS:
+        raise ApiError(422, "HTTPException", "Invalid image format")
+    if kind != "png":
+        with Image.open(io.BytesIO(png)) as image:
+            png = with_exif(image.convert("RGB"), FORMATS[kind], infotext, options)
+    return base64.b64encode(png).decode("ascii")
+
+
+def with_exif(image: Image.Image, kind: str, infotext: str, options: Mapping[str, Any]) -> bytes:
+    """JPEG or WebP with the infotext as EXIF UserComment."""
+    exif = Image.Exif()
+    exif.get_ifd(EXIF_IFD)[USER_COMMENT] = encode_user_comment(infotext)
+    out = io.BytesIO()
+    lossless = {"lossless": True} if kind == "WEBP" and options["webp_lossless"] else {}
+    image.save(out, kind, quality=int(options["jpeg_quality"]), exif=exif, **lossless)
+    return out.getvalue()
+
+
+def grid(pngs: Sequence[bytes], batch_size: int, infotext: str, options: Mapping[str, Any]) -> bytes:
+    """All pictures on one sheet as PNG: `n_rows` rows, 0 for a row a batch, -1 for about as many rows as columns."""
+    images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
+    wanted = int(options["n_rows"])
+    rows = wanted if wanted > 0 else batch_size if wanted == 0 else round(math.sqrt(len(images)))
+    rows = max(1, min(rows, len(images)))
+    columns = math.ceil(len(images) / rows)
+    width, height = images[0].size
+    sheet = Image.new("RGB", (columns * width, rows * height), str(options["grid_background_color"]))
+    for place, image in enumerate(images):
+        sheet.paste(image, (place % columns * width, place // columns * height))
+    chunk = PngImagePlugin.PngInfo()
+    chunk.add_itxt("parameters", infotext)
+    out = io.BytesIO()
+    sheet.save(out, "PNG", pnginfo=chunk)
+    return out.getvalue()
+
+
+def preview(png: bytes, width: int, height: int, kind: str) -> str:
+    """A preview of latent size scaled to the picture's, as base64."""
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as small:
+        size = (max(8, width // 8 * 8), max(8, height // 8 * 8))
+        small.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(
+            out, FORMATS.get(kind, "PNG"), compress_level=1
+        )
+    return base64.b64encode(out.getvalue()).decode("ascii")

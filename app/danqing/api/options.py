@@ -1,0 +1,156 @@
+"""The WebUI's options: one table as data (`options.json`), and what each client has set.
+
+There is no global current model or setting: what a client posts applies to that client's requests only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danqing.api.errors import ApiError
+from danqing.api.sessions import write_secret
+from danqing.errors import DanqingError
+
+TABLE = Path(__file__).with_name("options.json")
+CLIENTS = 1000
+"""Clients remembered; the ones longest quiet go first."""
+
+TEXT_LIMIT = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A row of the table. `restricted` ones cannot be set through the API and are skipped silently."""
+
+    key: str
+    default: Any
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    label: str = ""
+    """Its name in an infotext, where it has one."""
+    restricted: bool = False
+    fixed: bool = False
+    """It would change pictures and is not obeyed in this version: anything but the default is refused."""
+
+    def checked(self, value: Any) -> Any:
+        """`value`, when it fits: numbers within bounds, strings among the choices, the default's type.
+
+        Raises:
+            DanqingError: `invalid_field`, `out_of_range`, `broken_text` or `not_available`.
+        """
+        value = self._typed(value)
+        values = value if isinstance(value, list) else [value]
+        if self.choices and any(one not in self.choices for one in values):
+            raise DanqingError("invalid_field", field=self.key, reason="one of " + ", ".join(self.choices))
+        if self.minimum is not None and self.maximum is not None and not self.minimum <= value <= self.maximum:
+            raise DanqingError("out_of_range", field=self.key, value=value, minimum=self.minimum, maximum=self.maximum)
+        if self.fixed and value != self.default:
+            raise DanqingError("not_available", feature=self.key)
+        return value
+
+    def _typed(self, value: Any) -> Any:
+        kind = type(self.default)
+        if self.default is None:
+            fits = value is None or isinstance(value, str)
+        elif kind is bool:
+            fits = isinstance(value, bool)
+        elif kind in (int, float):
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            fits = fits and abs(value) < 1e15 and (kind is float or value == int(value))
+            value = kind(value) if fits else value
+        elif kind is list:
+            fits = isinstance(value, list) and len(value) < 1000 and all(isinstance(one, str) for one in value)
+        else:
+            fits = isinstance(value, str)
+        if not fits:
+            wanted = {"bool": "true or false", "int": "a whole number", "float": "a number", "list": "a list of texts"}
+            raise DanqingError("invalid_field", field=self.key, reason=wanted.get(kind.__name__, "a text"))
+        if isinstance(value, str) and len(value) > TEXT_LIMIT:
+            raise DanqingError("text_too_long", field=self.key, length=len(value), maximum=TEXT_LIMIT)
+        return value
+
+
+def load_table() -> dict[str, Option]:
+    """The rows by key, in the order that GET options lists them."""
+    rows = json.loads(TABLE.read_text("utf-8"))
+    return {row["key"]: Option(**{**row, "choices": tuple(row.get("choices", ()))}) for row in rows}
+
+
+class Options:
+    """What clients have set, kept in `DATA/options.json`. Safe to call from several threads."""
+
+    def __init__(self, data: Path) -> None:
+        self.table = load_table()
+        self._path = data / "options.json"
+        self._lock = threading.Lock()
+        self._clients: OrderedDict[str, dict[str, Any]] = self._read()
+
+    def of(self, client: str) -> dict[str, Any]:
+        """Every option as it stands for `client`."""
+        with self._lock:
+            mine = dict(self._clients.get(client, {}))
+        return {key: mine.get(key, row.default) for key, row in self.table.items()}
+
+    def row(self, key: str) -> Option:
+        """
+        Raises:
+            ApiError: with the WebUI's words for a key that is not there.
+        """
+        if key not in self.table:
+            raise ApiError(422, "KeyError", repr(key[:200]))
+        return self.table[key]
+
+    def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that may be set, each checked; restricted ones are left out.
+
+        Raises:
+            ApiError: an unknown key.
+            DanqingError: a value that does not fit.
+        """
+        return {key: row.checked(value) for key, value in values.items() if not (row := self.row(key)).restricted}
+
+    def set(self, client: str, values: Mapping[str, Any]) -> None:
+        """Keep `checked` values for `client`, on disk when this returns.
+
+        Raises:
+            DanqingError: `disk_full`, when they cannot be written.
+        """
+        with self._lock:
+            mine = {**self._clients.pop(client, {}), **values}
+            self._clients[client] = {key: value for key, value in mine.items() if value != self.table[key].default}
+            while len(self._clients) > CLIENTS:
+                self._clients.popitem(last=False)
+            try:
+                write_secret(self._path, json.dumps(self._clients))
+            except OSError:
+                raise DanqingError("disk_full", free_mb=0) from None
+
+    def _read(self) -> OrderedDict[str, dict[str, Any]]:
+        try:
+            kept = json.loads(self._path.read_text("utf-8"))
+            return OrderedDict((str(client), self._known(values)) for client, values in kept.items())
+        except (OSError, ValueError, AttributeError):
+            return OrderedDict()
+
+    def _known(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What an earlier version kept and this one no longer takes is dropped."""
+        found = {}
+        for key, value in values.items():
+            try:
+                found[key] = self.row(key).checked(value)
+            except (ApiError, DanqingError):
+                continue
+        return found
+
+
+def as_floats(value: Any) -> Any:
+    """The WebUI's answer types every whole number as a float."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -1,0 +1,161 @@
+"""The routes below /sdapi/v1, as the WebUI's clients know them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from danqing.api import images
+from danqing.api.body import StrictRoute
+from danqing.api.context import Context
+from danqing.api.errors import ApiError, SafeJson
+from danqing.api.fields import Txt2Img
+from danqing.api.lists import Lists, Route
+from danqing.api.options import as_floats
+from danqing.api.progress import Progress
+from danqing.api.reply import reply
+from danqing.api.translate import wish
+from danqing.errors import DanqingError
+from danqing.gallery import infotext
+from danqing.jobs.model import Job
+
+
+class PngInfo(BaseModel):
+    """Body of POST png-info."""
+
+    image: str
+
+
+def sdapi(context: Context) -> APIRouter:
+    """All routes of the API."""
+    router = APIRouter(route_class=StrictRoute, default_response_class=SafeJson)
+    drawing, progress, lists, options = Drawing(context), Progress(context), Lists(context), OptionRoutes(context)
+    reading: dict[str, Route] = {"/progress": progress.show, "/options": options.show, **lists.routes()}
+    acting: dict[str, Route] = {
+        "/txt2img": drawing.txt2img,
+        "/interrupt": progress.interrupt,
+        "/skip": progress.skip,
+        "/options": options.change,
+        "/png-info": drawing.png_info,
+        **lists.refreshers(),
+    }
+    for path, handler in reading.items():
+        router.add_api_route(path, handler, methods=["GET"])
+    for path, handler in acting.items():
+        router.add_api_route(path, handler, methods=["POST"])
+    # The page is mounted at the root and would answer for what is not here.
+    router.add_api_route(
+        "/{rest:path}", no_route, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False
+    )
+    return router
+
+
+async def no_route(request: Request) -> Response:
+    """404, or 405 where the path has a route for another method: plain, as the WebUI's router answers."""
+    path = "/sdapi/v1/" + request.path_params["rest"]
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if getattr(route, "path", "") == path:
+            methods |= getattr(route, "methods", None) or set()
+    if methods:
+        return SafeJson({"detail": "Method Not Allowed"}, 405, {"Allow": ", ".join(sorted(methods))})
+    return SafeJson({"detail": "Not Found"}, 404)
+
+
+class Drawing:
+    """Routes that draw, and the one that reads what was drawn."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def txt2img(self, request: Request, fields: Txt2Img) -> Response:
+        """Draw, and answer when it is done. The job goes on when the client leaves."""
+        context, client = self._context, self._context.client(request)
+        wanted = await asyncio.to_thread(wish, fields, context, client)
+        job = await context.service.submit(
+            wanted.request, owner=context.owner(request), client=client, save=bool(fields.save_images)
+        )
+        if wanted.staying:
+            await asyncio.to_thread(context.options.set, client, wanted.staying)
+        job = await self._finished(job)
+        if job.error is not None:
+            raise job.error
+        if not job.state.final or not (job.pictures or job.interrupted):
+            raise DanqingError("cancelled")
+        options = context.options.of(client)
+        answer = await asyncio.to_thread(reply, fields, job, context, options)
+        return await asyncio.to_thread(SafeJson, answer)
+
+    async def _finished(self, job: Job) -> Job:
+        """The job when it is over.
+
+        Raises:
+            DanqingError: `stopping`, when the server was told to stop first.
+        """
+        over = asyncio.ensure_future(self._context.service.wait(job.id))
+        stopping = asyncio.ensure_future(self._context.stopping.wait())
+        try:
+            await asyncio.wait({over, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not over.done():
+                raise DanqingError("stopping")
+            return over.result()
+        finally:
+            over.cancel()
+            stopping.cancel()
+
+    async def png_info(self, body: PngInfo) -> Response:
+        """The infotext of a picture, its other texts, and the infotext taken apart."""
+        return SafeJson(await asyncio.to_thread(self._read, body.image))
+
+    def _read(self, image: str) -> dict[str, Any]:
+        limit = self._context.settings.get_int("limit_upload_pixels")
+        try:
+            text, items = infotext.read_image(images.decode(image), limit)
+        except DanqingError as error:
+            if error.code == "broken_image" and "more than" not in str(error):
+                raise ApiError(422, "HTTPException", "Invalid encoded image") from None
+            raise
+        return {"info": text, "items": items, "parameters": infotext.parameters(text) if text else {}}
+
+
+class OptionRoutes:
+    """GET and POST options: each client its own."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def show(self, request: Request) -> Response:
+        """Every option; whole numbers as floats."""
+        return SafeJson(await asyncio.to_thread(self._values, self._context.client(request)))
+
+    def _values(self, client: str) -> dict[str, Any]:
+        values = {key: as_floats(value) for key, value in self._context.options.of(client).items()}
+        try:
+            checkpoint = self._context.library.resolve(values["sd_model_checkpoint"] or "")
+            values["sd_model_checkpoint"] = checkpoint.title
+            values["sd_checkpoint_hash"] = checkpoint.sha256 or ""
+        except DanqingError:
+            # The file was taken away: the name that was set is still the truth.
+            values["sd_checkpoint_hash"] = ""
+        return values
+
+    async def change(self, request: Request, values: dict[str, Any]) -> Response:
+        """Set options for this client."""
+        await asyncio.to_thread(self._set, self._context.client(request), values)
+        return SafeJson(None)
+
+    def _set(self, client: str, values: dict[str, Any]) -> None:
+        kept = self._context.options.checked(values)
+        kept.pop("sd_checkpoint_hash", None)
+        name = kept.get("sd_model_checkpoint")
+        if name:
+            try:
+                kept["sd_model_checkpoint"] = self._context.library.resolve(name).name
+            except DanqingError as error:
+                raise ApiError(error.status, "RuntimeError", f"model {name[:200]!r} not found") from None
+        self._context.options.set(client, kept)
