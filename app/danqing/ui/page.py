@@ -1,16 +1,36 @@
-"""The page: laid out from `components`, driven by `drawing`, mounted on the app at `/`."""
+"""The page: laid out from `components`, driven by `drawing` and `boxes`, mounted on the app at `/`."""
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+
+from danqing.ui import words
+from danqing.ui.board import Board
+from danqing.ui.boxes import Boxes
+from danqing.ui.components import header, parameters, prompt, result
+from danqing.ui.drawing import Drawing
+from danqing.ui.fields import ASPECTS, NAMES
+from danqing.ui.session import Session
+from danqing.ui.theme import theme
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from danqing.ui.context import UiContext
+
+STATIC = Path(__file__).parent / "static"
+
+SESSION_SECONDS = 24 * 3600
+"""How long the server remembers a page that went away."""
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
+"""Our stage shows the progress, the API is `/sdapi/v1`, and `fields` checks: Gradio's own complaints are English only."""
 
 
 def mount(app: FastAPI, context: UiContext) -> None:
@@ -22,14 +42,91 @@ def mount(app: FastAPI, context: UiContext) -> None:
         context.cache.mkdir(parents=True, exist_ok=True)
         os.environ["GRADIO_TEMP_DIR"] = str(context.cache)
     demo = build(context)
-    gr.mount_gradio_app(app, demo, path="/", footer_links=[], run_history=False, enable_monitoring=False)
+    gr.mount_gradio_app(
+        app,
+        demo,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        show_error=False,
+        favicon_path=str(STATIC / "logo.svg"),
+        i18n=words.tables(),
+        theme=theme(),
+        css_paths=[STATIC / "danqing.css"],
+        head=_head(),
+        max_file_size="64mb",
+    )
     # Gradio checks the paths of files that clients name only after `launch`; a mounted page would serve any file.
     demo.has_launched = True
 
 
 def build(context: UiContext) -> gr.Blocks:
-    """The page's component tree."""
-    with gr.Blocks(title="Danqing 丹青", analytics_enabled=False) as demo:
-        gr.Markdown("# Danqing 丹青")
-    demo.queue(default_concurrency_limit=64, api_open=False)
+    """The page's component tree with its handlers."""
+    board = Board()
+    with gr.Blocks(title="Danqing 丹青", analytics_enabled=False, fill_width=True) as demo:
+        _remembered(board)
+        header.build(board)
+        with gr.Row(elem_id="dq-desk"):
+            prompt.build(board)
+            result.stage(board)
+            parameters.build(board, context.settings)
+            result.history(board)
+        _wire(demo, board, Drawing(context, board), Boxes(context, board))
+    # Waiting for pictures is our own queue's business: Gradio's must never be the one that holds somebody back.
+    demo.queue(default_concurrency_limit=None, api_open=False)
     return demo
+
+
+def _remembered(board: Board) -> None:
+    """What is not seen: the session, the picture picked, and the last drawing as this browser keeps it."""
+    board.add("session", gr.State(Session(), time_to_live=SESSION_SECONDS))
+    board.add("picked", gr.Textbox(visible=False))
+    board.add("draft", gr.BrowserState(None, storage_key="danqing-draft", secret="danqing"))
+
+
+def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None:
+    asked = board.some("session", *NAMES)
+    shown = list(board.some("stage", "history"))
+    filled = list(board.some(*NAMES))
+    sized = list(board.some("width", "height"))
+
+    def draws(event: Any) -> None:
+        handed_in = event(drawing.submit, asked, [board["stage"], board["draft"]], trigger_mode="multiple", **QUIET)
+        watches(handed_in.success)
+
+    def watches(event: Any) -> None:
+        event(drawing.watch, board.some("session"), shown, trigger_mode="multiple", **QUIET)
+
+    def fills(event: Any, handler: Callable[..., Any], takes: set[Any], gives: list[Any], **more: Any) -> Any:
+        return event(handler, takes, gives, **more, **QUIET)
+
+    model = board.some("model")
+    draws(board["generate"].click)
+    draws(fills(board["stage"].example, boxes.example, model, [board["prompt"]]).success)
+    fills(board["interrupt"].click, drawing.interrupt, board.some("session"), [])
+    fills(board["stage"].use, boxes.use, model, filled)
+    fills(board["refresh"].click, boxes.refresh, model, [board["model"]])
+    fills(board["model"].input, boxes.model_chosen, model, sized)
+    for aspect in ASPECTS:
+        fills(board[f"aspect_{aspect}"].click, boxes.aspect(aspect), model, sized)
+    board["swap"].click(None, sized, sized, js="(a, b) => [b, a]", **QUIET)
+    board["seed_random"].click(None, None, [board["seed"]], js="() => '-1'", **QUIET)
+    fills(
+        board["seed_reuse"].click,
+        boxes.reuse_seed,
+        board.some("picked"),
+        [board["seed"]],
+        js="() => window.danqing.picked()",
+    )
+    fills(demo.load, boxes.first_look, board.some("draft"), filled)
+    watches(fills(demo.load, drawing.resume, board.some("session"), shown).success)
+
+
+def _head() -> str:
+    """Scripts and words of the parts that live in the browser only."""
+    spoken = json.dumps(
+        {key: words.both(key) for key in ("close", "previous", "next", "download", "copy", "copied", "use", "zoom")}
+    )
+    script = (STATIC / "page.js").read_text("utf-8").replace("__WORDS__", spoken)
+    return f'<meta name="color-scheme" content="light dark"><script>{script}</script>'

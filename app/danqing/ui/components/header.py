@@ -1,0 +1,48 @@
+"""The head of the page: the mark, the name, the model."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from danqing.ui.components.icons import icon
+from danqing.ui.render import bilingual
+from danqing.ui.words import both, label
+
+if TYPE_CHECKING:
+    from danqing.ui.board import Board
+
+LOGO = Path(__file__).parent.parent / "static" / "logo.svg"
+
+
+def build(board: Board) -> None:
+    """The mark at the left; at the right the model and the switch between light and dark."""
+    with gr.Row(elem_id="dq-head"):
+        gr.HTML(_mark(), elem_id="dq-mark")
+        with gr.Row(elem_id="dq-model"):
+            board.add(
+                "model",
+                gr.Dropdown(choices=[], label=label("model"), elem_id="dq-model-menu", filterable=False, scale=1),
+            )
+            board.add("refresh", icon("refresh", "dq-refresh"))
+        gr.HTML(_switch(), elem_id="dq-theme")
+
+
+def _mark() -> str:
+    return (
+        f'<a class="dq-skip" href="#dq-prompt">{bilingual("to_text")}</a>'
+        f'<div class="dq-mark">{LOGO.read_text("utf-8")}<h1><span lang="zh">丹青</span> <small>Danqing</small></h1>'
+        f"<p>{bilingual('tagline')}</p></div>"
+    )
+
+
+def _switch() -> str:
+    english, chinese = both("theme")
+    return (
+        f'<button type="button" class="dq-switch" data-do="theme" aria-label="{escape(english)} {escape(chinese)}">'
+        '<svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="8.500" fill="none" stroke="currentColor"'
+        ' stroke-width="1.800"/><path d="M12 3.500a8.500 8.500 0 0 1 0 17z" fill="currentColor"/></svg></button>'
+    )

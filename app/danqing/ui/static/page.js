@@ -1,0 +1,185 @@
+// The parts of the page that need no server: picking and viewing pictures, copying, keys, light and dark.
+window.danqing = (() => {
+  const words = __WORDS__;
+  const say = (key) => words[key][/^zh/.test(document.documentElement.lang) ? 1 : 0];
+
+  // Gradio knows zh-CN and zh-TW; every other Chinese reads as zh-CN.
+  const language = navigator.language || '';
+  if (/^zh/i.test(language) && !['zh-CN', 'zh-TW'].includes(language)) {
+    Object.defineProperty(navigator, 'language', { get: () => 'zh-CN' });
+  }
+
+  const stage = () => document.querySelector('#dq-stage .dq-stage');
+  const picked = () => stage()?.dataset.id || '';
+
+  function make(tag, props, ...children) {
+    const node = Object.assign(document.createElement(tag), props);
+    node.append(...children);
+    return node;
+  }
+
+  async function copy(text, button) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // The clipboard is closed to pages that came over plain HTTP.
+      const area = make('textarea', { value: text, style: 'position:fixed;opacity:0' });
+      (button.closest('dialog') || document.body).append(area);
+      area.select();
+      document.execCommand('copy');
+      area.remove();
+    }
+    const before = button.textContent;
+    button.textContent = say('copied');
+    setTimeout(() => { if (button.textContent === say('copied')) button.textContent = before; }, 1500);
+  }
+
+  // What a thumbnail says of its picture.
+  function facts(thumb) {
+    const image = thumb.querySelector('img');
+    return {
+      id: thumb.dataset.id, info: thumb.dataset.info, alt: image.alt, src: image.getAttribute('src'),
+      width: thumb.dataset.w, height: thumb.dataset.h,
+    };
+  }
+
+  function pick(thumb) {
+    const picture = facts(thumb);
+    const section = stage();
+    const image = section.querySelector('.dq-zoom img');
+    if (!image) return view([...section.querySelectorAll('.dq-thumb')].map(facts), picture.id);
+    section.dataset.id = picture.id;
+    Object.assign(image, { src: picture.src, alt: picture.alt });
+    image.closest('.dq-canvas').style.cssText = `--w:${picture.width};--h:${picture.height}`;
+    section.querySelector('.dq-info').textContent = picture.info;
+    section.querySelector('[data-role=download]').setAttribute('href', picture.src + '?download=1');
+    mark();
+  }
+
+  // Shows which of several thumbnails is the one on the stage.
+  function mark() {
+    for (const thumb of document.querySelectorAll('#dq-stage .dq-thumb')) {
+      thumb.setAttribute('aria-current', String(thumb.dataset.id === picked()));
+    }
+  }
+
+  // The large view: arrows walk through the pictures, Escape leaves.
+  function view(pictures, id) {
+    let at = Math.max(0, pictures.findIndex((picture) => picture.id === id));
+    const image = make('img', {});
+    const info = make('pre', { className: 'dq-info', tabIndex: 0 });
+    const save = make('a', { className: 'dq-button', download: '', textContent: say('download') });
+    const button = (key, act, look) => {
+      const node = make('button', { type: 'button', className: look, textContent: say(key), onclick: () => act(node) });
+      return node;
+    };
+    const arrow = (key, step, sign) => make('button', {
+      type: 'button', className: `dq-arrow dq-${key}`, ariaLabel: say(key), textContent: sign, onclick: () => show(at + step),
+    });
+    const use = button('use', () => { window.danqingTriggers.stage('use', { picture: pictures[at].id }); box.close(); }, 'dq-button dq-strong');
+    const close = make('button', { type: 'button', className: 'dq-close', ariaLabel: say('close'), textContent: '×', onclick: () => box.close() });
+    const before = arrow('previous', -1, '‹');
+    const after = arrow('next', 1, '›');
+    const actions = make('div', { className: 'dq-actions' }, use, button('copy', (node) => copy(pictures[at].info, node), 'dq-button'), save);
+    const box = make('dialog', { className: 'dq-view' },
+      make('div', { className: 'dq-view-picture' }, image, before, after), make('div', { className: 'dq-view-words' }, actions, info), close);
+    function show(index) {
+      at = Math.min(pictures.length - 1, Math.max(0, index));
+      const picture = pictures[at];
+      Object.assign(image, { src: picture.src, alt: picture.alt });
+      image.style.cssText = `--w:${picture.width};--h:${picture.height}`;
+      info.textContent = picture.info;
+      save.href = picture.src + '?download=1';
+      before.disabled = at === 0;
+      after.disabled = at === pictures.length - 1;
+    }
+    box.addEventListener('keydown', (event) => {
+      if (event.key === 'ArrowLeft') show(at - 1);
+      if (event.key === 'ArrowRight') show(at + 1);
+    });
+    box.addEventListener('click', (event) => { if (event.target === box) box.close(); });
+    box.addEventListener('close', () => box.remove());
+    // Inside Gradio's container, so that its theme holds here too.
+    (document.querySelector('.gradio-container') || document.body).append(box);
+    show(at);
+    box.showModal();
+    image.focus?.();
+  }
+
+  const siblings = (node) => [...node.querySelectorAll('.dq-thumb')].map(facts);
+
+  const actions = {
+    pick,
+    open: (node) => view(siblings(node.closest('.dq-strip')), node.dataset.id),
+    zoom: () => {
+      const section = stage();
+      const several = siblings(section);
+      const image = section.querySelector('.dq-zoom img');
+      const alone = [{
+        id: picked(), info: section.querySelector('.dq-info').textContent, alt: image.alt, src: image.getAttribute('src'),
+        width: image.getAttribute('width'), height: image.getAttribute('height'),
+      }];
+      view(several.length ? several : alone, picked());
+    },
+    copy: (node) => copy(stage().querySelector('.dq-info').textContent, node),
+    use: () => window.danqingTriggers.stage('use', { picture: picked() }),
+    example: (node) => window.danqingTriggers.stage('example', { index: Number(node.dataset.index) }),
+    theme: () => setTheme(document.body.classList.contains('dark') ? 'light' : 'dark'),
+  };
+
+  function clicked(event) {
+    const node = event.target.closest('[data-do]');
+    if (node && actions[node.dataset.do]) actions[node.dataset.do](node);
+  }
+
+  const remembered = () => { try { return localStorage.getItem('danqing-theme'); } catch { return null; } };
+
+  function setTheme(name) {
+    try { localStorage.setItem('danqing-theme', name); } catch { /* private windows may refuse */ }
+    document.body.classList.toggle('dark', name === 'dark');
+  }
+
+  // Gradio sets the theme of the system when it starts; what the reader chose here comes after it.
+  function keepTheme() {
+    const wanted = remembered();
+    if (wanted && !new URLSearchParams(location.search).has('__theme')) {
+      const dark = wanted === 'dark';
+      if (document.body.classList.contains('dark') !== dark) document.body.classList.toggle('dark', dark);
+    }
+  }
+
+  function keys(event) {
+    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      document.querySelector('#dq-generate')?.click();
+    }
+    const free = !document.querySelector('dialog[open]') && !event.target.closest?.('[role=listbox],[aria-expanded=true]');
+    if (event.key === 'Escape' && free && stage()?.dataset.state === 'busy') document.querySelector('#dq-interrupt')?.click();
+  }
+
+  // How far the drawing is, in the title of the window.
+  function title() {
+    const bar = document.querySelector('#dq-stage .dq-bar[aria-valuenow]');
+    const text = (bar ? bar.getAttribute('aria-valuenow') + '% · ' : '') + 'Danqing 丹青';
+    if (document.title !== text) document.title = text;
+  }
+
+  // Icon buttons show their word when the pointer rests on them.
+  function hints() {
+    for (const button of document.querySelectorAll('.dq-icon')) {
+      const word = button.textContent.trim();
+      if (button.title !== word) button.title = word;
+    }
+  }
+
+  function start() {
+    document.addEventListener('keydown', keys, true);
+    document.addEventListener('click', (event) => { if (event.target.closest('#dq-theme')) clicked(event); });
+    new MutationObserver(keepTheme).observe(document.body, { attributes: true, attributeFilter: ['class'] });
+    new MutationObserver(() => { title(); mark(); hints(); }).observe(document.body, { childList: true, subtree: true });
+    keepTheme();
+  }
+  if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);
+
+  return { clicked, picked, copy };
+})();
