@@ -41,7 +41,8 @@ class Database:
             migrations: a folder of `NNNN_name.sql`, numbered from 1 without gaps.
 
         Raises:
-            DanqingError: `data_newer` when the file knows more migrations than we do, `data_broken` when it is no database.
+            DanqingError: `data_newer` when the file knows more migrations than we do, `data_broken` when it is no database,
+                `disk_full`.
         """
         database = cls(path)
         try:
@@ -60,9 +61,11 @@ class Database:
             self._reader = _connection(self.path)
             self._reader.execute("PRAGMA query_only = ON")
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            raise DanqingError("data_broken", path=str(self.path), reason=str(error)) from None
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise DanqingError("data_broken", path=str(self.path), reason=str(error)) from None
+            if is_full(error):
+                raise DanqingError("disk_full", free_mb=0) from None
+            raise
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run `work` as one transaction in the writing thread; the result is there when it is on disk."""
@@ -154,18 +157,17 @@ def _apply(connection: sqlite3.Connection, number: int, script: str) -> None:
         connection.execute(f"PRAGMA user_version = {number:d}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
 
 
 def statements(script: str) -> list[str]:
-    """A script's statements one by one (`executescript` would commit in between)."""
+    """A script's statements one by one, each ended by a semicolon (`executescript` would commit in between)."""
     found, pending = [], ""
-    for line in script.splitlines(keepends=True):
-        pending += line
+    for piece in script.split(";")[:-1]:
+        pending += piece + ";"
         if sqlite3.complete_statement(pending):
             found.append(pending.strip())
             pending = ""
-    if pending.strip():
-        found.append(pending.strip())
     return found
