@@ -46,7 +46,7 @@ def build(service: JobService, library: Library, settings: Settings, logins: Log
     app.add_api_route("/logout", pages.leave, methods=["POST"], include_in_schema=False)
     app.add_api_route("/metrics", metrics.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/pictures/{picture_id}", pictures.show, methods=["GET"])
-    app.include_router(sdapi(context), prefix="/sdapi/v1")
+    app.include_router(sdapi(context))
     return app
 
 

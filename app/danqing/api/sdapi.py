@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -24,6 +25,9 @@ from danqing.errors import DanqingError
 from danqing.gallery import infotext
 from danqing.jobs.model import Job
 
+PREFIX = "/sdapi/v1"
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
 
 class PngInfo(BaseModel):
     """Body of POST png-info."""
@@ -33,7 +37,7 @@ class PngInfo(BaseModel):
 
 def sdapi(context: Context) -> APIRouter:
     """All routes of the API."""
-    router = APIRouter(route_class=StrictRoute, default_response_class=SafeJson)
+    router = APIRouter(prefix=PREFIX, route_class=StrictRoute, default_response_class=SafeJson)
     drawing, progress, lists, options = Drawing(context), Progress(context), Lists(context), OptionRoutes(context)
     reading: dict[str, Route] = {"/progress": progress.show, "/options": options.show, **lists.routes()}
     acting: dict[str, Route] = {
@@ -48,23 +52,29 @@ def sdapi(context: Context) -> APIRouter:
         router.add_api_route(path, handler, methods=["GET"])
     for path, handler in acting.items():
         router.add_api_route(path, handler, methods=["POST"])
+    methods = {path: ["GET"] for path in reading}
+    for path in acting:
+        methods.setdefault(path, []).append("POST")
     # The page is mounted at the root and would answer for what is not here.
-    router.add_api_route(
-        "/{rest:path}", no_route, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False
-    )
+    router.add_api_route("/{rest:path}", NoRoute(methods).answer, methods=METHODS, include_in_schema=False)
     return router
 
 
-async def no_route(request: Request) -> Response:
-    """404, or 405 where the path has a route for another method: plain, as the WebUI's router answers."""
-    path = "/sdapi/v1/" + request.path_params["rest"]
-    methods: set[str] = set()
-    for route in request.app.routes:
-        if getattr(route, "path", "") == path:
-            methods |= getattr(route, "methods", None) or set()
-    if methods:
-        return SafeJson({"detail": "Method Not Allowed"}, 405, {"Allow": ", ".join(sorted(methods))})
-    return SafeJson({"detail": "Not Found"}, 404)
+class NoRoute:
+    """404, or 405 where the path has a route for another method: plain, as the WebUI's router answers.
+
+    Args:
+        methods: of the routes that there are, by path.
+    """
+
+    def __init__(self, methods: Mapping[str, list[str]]) -> None:
+        self._methods = methods
+
+    async def answer(self, request: Request) -> Response:
+        known = self._methods.get("/" + request.path_params["rest"])
+        if known:
+            return SafeJson({"detail": "Method Not Allowed"}, 405, {"Allow": ", ".join(known)})
+        return SafeJson({"detail": "Not Found"}, 404)
 
 
 class Drawing:

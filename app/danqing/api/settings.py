@@ -53,8 +53,8 @@ ROWS: tuple[Setting, ...] = (
     Setting(
         "engine_command",
         "",
-        "Another program in the engine's place, as a shell would read it; --socket and --data are added.",
-        "代替引擎的程序（按 shell 规则书写），会加上 --socket 和 --data。",
+        "Another program in the engine's place, as a shell would read it; --socket PATH is added.",
+        "代替引擎的程序（按 shell 规则书写），会加上 --socket PATH。",
     ),
     Setting("log_format", "console", "Form of the log.", "日志格式。", choices=("console", "json")),
     Setting(

@@ -66,13 +66,16 @@ def wish(fields: Txt2Img, context: Context, client: str) -> Wish:
         if getattr(fields, name) is None:
             raise DanqingError("invalid_field", field=name, reason="must not be null")
     overrides = context.options.checked(fields.override_settings or {})
-    options = {**context.options.of(client), **overrides}
+    own = context.options.of(client)
+    options = {**own, **overrides}
     refuse(fields, context)
     refuse_vae(str(options["sd_vae"]), context.logins.data)
-    model = model_of(context, overrides, options)
+    own_model = str(own["sd_model_checkpoint"] or "")
+    model = model_of(context, str(overrides.get("sd_model_checkpoint") or ""), own_model)
     if model is None:
-        overrides.pop("sd_model_checkpoint", None)
-    request = checked(request_of(fields, options, model or ""), context.settings)
+        del overrides["sd_model_checkpoint"]
+        model = model_of(context, "", own_model) or ""
+    request = checked(request_of(fields, options, model), context.settings)
     catalog.check_names(request)
     return Wish(request, {} if fields.override_settings_restore_afterwards is not False else overrides)
 
@@ -116,14 +119,18 @@ def eta_of(fields: Txt2Img, options: Mapping[str, Any], sampler: str) -> float |
     return None if value == usual else float(value)
 
 
-def model_of(context: Context, overrides: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
-    """The model's name, "" for the default; None when an override names none that is there."""
-    name = options["sd_model_checkpoint"] or ""
+def model_of(context: Context, name: str, own: str) -> str | None:
+    """The name of the checkpoint that is wanted; None for an override that names none.
+
+    Args:
+        name: of the override, "" for none.
+        own: what the client has set, "" for the default.
+    """
     try:
-        return context.library.resolve(name).name
+        return context.library.resolve(name or own).name
     except DanqingError as error:
-        # The WebUI goes on with the model that is loaded: the client's own, else the default.
-        if error.code == "unknown_model" and "sd_model_checkpoint" in overrides:
+        # The WebUI goes on with the model that is loaded.
+        if name and error.code == "unknown_model":
             return None
         raise
 
