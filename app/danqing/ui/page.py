@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from starlette.routing import Mount
 
 from danqing.ui import words
 from danqing.ui.board import Board
@@ -17,6 +18,7 @@ from danqing.ui.components import header, parameters, prompt, result
 from danqing.ui.drawing import Drawing
 from danqing.ui.fields import ASPECTS, NAMES
 from danqing.ui.session import Session
+from danqing.ui.shell import Shell
 from danqing.ui.theme import theme
 
 if TYPE_CHECKING:
@@ -54,9 +56,11 @@ def mount(app: FastAPI, context: UiContext) -> None:
         i18n=words.tables(),
         theme=theme(),
         css_paths=[STATIC / "danqing.css"],
-        head=_head(),
         max_file_size="64mb",
     )
+    mounted = app.router.routes[-1]
+    assert isinstance(mounted, Mount)
+    mounted.app = Shell(mounted.app, _head())
     # Gradio checks the paths of files that clients name only after `launch`; a mounted page would serve any file.
     demo.has_launched = True
 

@@ -45,7 +45,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "seed_hint": ("-1: a new one each time", "-1：每次随机"),
     "seed_random": ("Random seed", "随机"),
     "seed_reuse": ("Seed of the picture shown", "沿用当前图片的种子"),
-    "batch_size": ("Pictures in a batch", "每批数量"),
+    "batch_size": ("Batch size", "每批数量"),
     "n_iter": ("Batches", "批次数"),
     "clip_skip": ("CLIP skip", "跳过 CLIP 层数"),
     "eta": ("Eta", "Eta"),

@@ -21,14 +21,14 @@ LOGO = Path(__file__).parent.parent / "static" / "logo.svg"
 def build(board: Board) -> None:
     """The mark at the left; at the right the model and the switch between light and dark."""
     with gr.Row(elem_id="dq-head"):
-        gr.HTML(_mark(), elem_id="dq-mark")
+        gr.HTML(_mark(), elem_id="dq-mark", apply_default_css=False)
         with gr.Row(elem_id="dq-model"):
             board.add(
                 "model",
                 gr.Dropdown(choices=[], label=label("model"), elem_id="dq-model-menu", filterable=False, scale=1),
             )
             board.add("refresh", icon("refresh", "dq-refresh"))
-        gr.HTML(_switch(), elem_id="dq-theme")
+        gr.HTML(_switch(), elem_id="dq-theme", apply_default_css=False)
 
 
 def _mark() -> str:

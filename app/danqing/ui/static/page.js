@@ -170,6 +170,11 @@ window.danqing = (() => {
       const word = button.textContent.trim();
       if (button.title !== word) button.title = word;
     }
+    // Gradio names the parts of a slider in English only: its label will do.
+    for (const input of document.querySelectorAll('#dq-boxes .head + * input, #dq-boxes .head input')) {
+      const word = input.closest('.block')?.querySelector('[data-testid=block-info]')?.textContent.trim();
+      if (word && input.ariaLabel !== word) input.ariaLabel = word;
+    }
   }
 
   function start() {
