@@ -79,7 +79,7 @@ TIMESTEP_SAMPLERS = frozenset({"DDIM", "DDIM CFG++", "PLMS", "UniPC"})
 NO_ETA = frozenset({"Euler", "Heun", "LMS", "DPM2", "DPM++ 2M", "LCM", "Restart", "PLMS", "UniPC"})
 """Samplers that take no eta: the WebUI writes none for them (spec 9.4)."""
 
-_PAIR = re.compile(r'(\w[\w \-/]{1,99}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_PAIR = re.compile(r'\b(\w[\w \-/]{1,99}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 # The key's length is bounded so that a megabyte of letters is read in linear time.
 _SIZE = re.compile(r"^(\d+)x(\d+)$")
 _VERSION = re.compile(r"^v?(\d+)\.(\d+)\.(\d+)")
