@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from danqing import __version__
@@ -54,11 +55,16 @@ def _middlewares(settings: Settings, logins: Logins, metrics: Metrics) -> list[M
     """Outermost first."""
     proxies = settings.get_str("proxy_addresses")
     believed: list[Any] = [Middleware(ProxyHeadersMiddleware, trusted_hosts=proxies)] if proxies else []
+    origins = [origin.strip() for origin in settings.get_str("cors_origins").split(",") if origin.strip()]
     limit = settings.get_int("limit_body_mb") * MEGABYTE
     return [
         *believed,
         Middleware(Envelope, metrics=metrics),
-        Middleware(Guard, logins=logins, allowed_hosts=settings.get_str("allowed_hosts")),
+        # Also where no origin is allowed: its presence keeps Gradio from adding a laxer one of its own.
+        Middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True
+        ),
+        Middleware(Guard, logins=logins, allowed_hosts=settings.get_str("allowed_hosts"), origins=frozenset(origins)),
         Middleware(BodyLimit, maximum=limit),
         Middleware(Squeeze),
     ]

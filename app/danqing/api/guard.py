@@ -74,8 +74,8 @@ class Envelope:
 class Guard:
     """Refuses foreign hosts and origins, asks for the login, and leaves the owner in the scope."""
 
-    def __init__(self, app: App, logins: Logins, allowed_hosts: str) -> None:
-        self.app, self.logins = app, logins
+    def __init__(self, app: App, logins: Logins, allowed_hosts: str, origins: frozenset[str]) -> None:
+        self.app, self.logins, self.origins = app, logins, origins
         self._hosts = self._host_names(allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,6 +130,8 @@ class Guard:
         if origin is None:
             if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
                 raise DanqingError("wrong_origin", origin="?")
+            return
+        if origin in self.origins:
             return
         parts = urlsplit(origin) if origin.isascii() else urlsplit("")
         if parts.scheme not in ("http", "https") or not same_host(parts.netloc, headers.get("host", ""), parts.scheme):

@@ -17,6 +17,12 @@ ROWS: tuple[Setting, ...] = (
         "Addresses, with commas between, of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.",
         "可信代理的地址，逗号分隔；只相信它们的 X-Forwarded-For 和 X-Forwarded-Proto。",
     ),
+    Setting(
+        "cors_origins",
+        "",
+        "Origins, with commas between, such as https://example.org, whose pages may use this server from a browser.",
+        "允许其网页在浏览器中使用本服务的来源，逗号分隔，例如 https://example.org。",
+    ),
     Setting("session_hours", 336.0, "A login ends after this many hours.", "登录在此小时数后失效。", 0.01, 24 * 3650),
     Setting(
         "login_free_tries",

@@ -1,0 +1,34 @@
+"""Small helpers of the API's tests."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+import httpx
+from PIL import Image
+
+SMALL: dict[str, Any] = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 2, "seed": 7}
+FOUR_KEYS = {"error", "detail", "body", "errors"}
+
+
+def draw(client: httpx.Client, **fields: Any) -> dict[str, Any]:
+    """POST txt2img with small defaults; the answer with `info` parsed."""
+    response = client.post("/sdapi/v1/txt2img", json={**SMALL, **fields})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    answer["info"] = json.loads(answer["info"])
+    return answer
+
+
+def image_of(text: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
+def assert_four_keys(response: httpx.Response, status: int) -> dict[str, str]:
+    assert response.status_code == status, response.text
+    body: dict[str, str] = response.json()
+    assert set(body) == FOUR_KEYS
+    return body
