@@ -1,0 +1,153 @@
+"""What the model can do, measured: held-out and seen scenes, guidance, negatives, Chinese, poses.
+
+Protocol: DPM++ 2M Karras, 20 steps, guidance 5, 128x128, one seed a picture, prompts in full.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from numpy.typing import NDArray
+
+from danqing.mini.captions import caption
+from danqing.mini.judge import Verdict, judge, look
+from danqing.mini.poses import POSES
+from danqing.mini.scenes import COLOURS, PLACES, Scene, place_thing, sample_scene
+
+STEPS, GUIDANCE = 20, 5.0
+JUDGE_SEED = 10**9
+Pictures = list[NDArray[np.uint8]]
+ASPECTS = ("background", "colour", "shape", "place", "pose", "all")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and the scene that it asks for."""
+
+    prompt: str
+    scene: Scene
+
+
+def draw(
+    pipeline: StableDiffusionPipeline,
+    prompts: list[str],
+    negative: str = "",
+    guidance: float = GUIDANCE,
+    seed: int = 0,
+    steps: int = STEPS,
+) -> Pictures:
+    """Pictures (128, 128, 3) uint8, in batches of 16; picture k has seed `seed + k`."""
+    pictures: Pictures = []
+    for low in range(0, len(prompts), 16):
+        part = prompts[low : low + 16]
+        seeds = [torch.Generator().manual_seed(seed + low + k) for k in range(len(part))]
+        result = pipeline(
+            part,
+            negative_prompt=[negative] * len(part),
+            height=128,
+            width=128,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=seeds,
+            output_type="np",
+        )
+        pictures += list((result.images * 255).round().astype(np.uint8))
+    return pictures
+
+
+def questions(stage: str, count: int, held_out: bool = False, chinese: float = 0.0, seed: int = 0) -> list[Question]:
+    """Scenes of one stage with full captions, from seeds that training never uses."""
+    rng = random.Random(JUDGE_SEED + seed)
+    scenes = [sample_scene(stage, rng, held_out) for _ in range(count)]
+    return [Question(caption(scene, rng, 0.0, chinese), scene) for scene in scenes]
+
+
+def place_questions(count: int, seed: int = 0) -> list[Question]:
+    """Small objects at every place in turn, the place always named."""
+    rng = random.Random(JUDGE_SEED + seed)
+    found: list[Question] = []
+    while len(found) < count:
+        scene = sample_scene("places", rng, True)
+        thing = scene.things[0]
+        place = list(PLACES)[len(found) % len(PLACES)]
+        moved = Scene(scene.background, (place_thing(thing.kind, thing.colour, rng, "small", place),))
+        where = "in the center" if place == "center" else caption_place(place)
+        prompt = f"a small {thing.colour} {thing.kind} {where} on a {scene.background} background"
+        found.append(Question(prompt, moved))
+    return found
+
+
+def caption_place(place: str) -> str:
+    """The commonest words for a place."""
+    if " " in place:
+        return f"in the {place} corner"
+    return f"at the {place}" if place in ("top", "bottom") else f"on the {place}"
+
+
+def shares(verdicts: list[Verdict]) -> dict[str, float]:
+    """Share of right answers for every aspect, and their number."""
+    found = {aspect: round(float(np.mean([getattr(v, aspect) for v in verdicts])), 3) for aspect in ASPECTS}
+    return {"count": len(verdicts), **found}
+
+
+def ask(pipeline: StableDiffusionPipeline, asked: list[Question], **options: Any) -> dict[str, float]:
+    """Draw and judge some questions."""
+    pictures = draw(pipeline, [q.prompt for q in asked], **options)
+    return shares([judge(p, q.scene) for p, q in zip(pictures, asked, strict=True)])
+
+
+def negative_effect(pipeline: StableDiffusionPipeline, count: int) -> dict[str, Any]:
+    """Colours of "a circle" without and with each of the two commonest colours as the negative prompt."""
+    prompts = ["a circle on a white background"] * count
+
+    def colours(negative: str) -> list[str]:
+        return [look(p).colour for p in draw(pipeline, prompts, negative, seed=500)]
+
+    plain = colours("")
+    common = sorted(COLOURS, key=plain.count)[-2:]
+    found = {}
+    for colour in common:
+        after = colours(f"a {colour} circle")
+        found[colour] = {"before": plain.count(colour) / count, "after": after.count(colour) / count}
+    return found
+
+
+def sharpness(pictures: Pictures) -> float:
+    """Mean over rows of the steepest horizontal step in grey levels: 0 flat, 255 a perfect edge."""
+    return float(np.mean([np.abs(np.diff(p.mean(-1), axis=1)).max(1).mean() for p in pictures]))
+
+
+def measure(pipeline: StableDiffusionPipeline, count: int, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """The whole table; `count` is the number of pictures of the main tests."""
+    half = max(1, count // 2)
+    table: dict[str, Any] = {"protocol": f"DPM++ 2M Karras, {STEPS} steps, guidance {GUIDANCE}, 128x128"}
+
+    def put(name: str, value: Any) -> None:
+        table[name] = value
+        say(f"{name}: {value}")
+
+    held_out = questions("one", count, True)
+    put("held out", ask(pipeline, held_out))
+    put("held out, any place and size", ask(pipeline, questions("places", count, True)))
+    put("seen", ask(pipeline, questions("one", half)))
+    put("places", ask(pipeline, place_questions(count)))
+    put("two objects", ask(pipeline, questions("pairs", count)))
+    put("two objects, held out", ask(pipeline, questions("pairs", half, True)))
+    put("poses", ask(pipeline, questions("people", count)))
+    put("things", ask(pipeline, questions("things", half)))
+    put("chinese", ask(pipeline, questions("one", half, True, 1.0)))
+    put("chinese, places", ask(pipeline, questions("places", half, True, 1.0)))
+    put("chinese, two objects", ask(pipeline, questions("pairs", half, chinese=1.0)))
+    for guidance in (1.0, 2.5, 8.0):
+        put(f"held out, guidance {guidance}", ask(pipeline, held_out[:half], guidance=guidance))
+    put("negative", negative_effect(pipeline, half))
+    sharp = draw(pipeline, [q.prompt for q in held_out[:16]])
+    put("sharpness", round(sharpness(sharp), 1))
+    put("poses known", list(POSES))
+    return table
