@@ -41,14 +41,15 @@ class Boxes:
         """Menus in the reader's language, the default model and its size, and what this browser drew last."""
         with in_words(request):
             language = reader(request)
-            models = await self._models()
+            schedules = self.board.updates(scheduler=gr.Dropdown(choices=_schedules(language)))
+            models = await asyncio.to_thread(self.context.library.checkpoints)
+            if not models:
+                return schedules
             draft = self._draft(self.board.values(data).get("draft"))
             model = next((m for m in models if draft.get("model") in m.ids()), models[0])
-            updates = self.board.updates(
-                model=_menu(models, model), scheduler=gr.Dropdown(choices=_schedules(language))
-            ) | self.sizes(model, draft.pop("width", None), draft.pop("height", None))
-            draft.pop("model", None)
-            return updates | self.board.updates(**draft)
+            sizes = self.sizes(model, draft.pop("width", None), draft.pop("height", None))
+            draft |= {"model": _menu(models, model)}
+            return schedules | sizes | self.board.updates(**draft)
 
     def _draft(self, kept: Any) -> dict[str, Any]:
         """What the browser kept of its last drawing; anything may stand there, so only plain values are taken."""

@@ -19,6 +19,7 @@ from danqing.ui.examples import examples_for
 from danqing.ui.fields import NAMES, request_of
 from danqing.ui.session import Session
 from danqing.ui.speech import in_words, reader
+from danqing.ui.words import sentence
 
 if TYPE_CHECKING:
     from danqing.errors import Language
@@ -131,7 +132,10 @@ class Drawing:
 
     async def _last(self, pictures: list[Picture], language: Language) -> str:
         if not pictures:
-            native = (await asyncio.to_thread(self.context.library.default)).native_size
+            try:
+                native = (await asyncio.to_thread(self.context.library.default)).native_size
+            except DanqingError as error:
+                return render.notice(sentence(error, language))
             return render.welcome(examples_for(native), language)
         shown = pictures[:1]
         if pictures[0].job:

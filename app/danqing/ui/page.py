@@ -55,7 +55,6 @@ def mount(app: FastAPI, context: UiContext) -> None:
         favicon_path=str(STATIC / "logo.svg"),
         i18n=words.tables(),
         theme=theme(),
-        css_paths=[STATIC / "danqing.css"],
         max_file_size="64mb",
     )
     mounted = app.router.routes[-1]
@@ -128,9 +127,10 @@ def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None
 
 
 def _head() -> str:
-    """Scripts and words of the parts that live in the browser only."""
+    """Style, scripts and words of the parts that live in the browser; Gradio would rewrite the selectors of a `css`."""
     spoken = json.dumps(
         {key: words.both(key) for key in ("close", "previous", "next", "download", "copy", "copied", "use", "zoom")}
     )
     script = (STATIC / "page.js").read_text("utf-8").replace("__WORDS__", spoken)
-    return f'<meta name="color-scheme" content="light dark"><script>{script}</script>'
+    style = (STATIC / "danqing.css").read_text("utf-8")
+    return f'<meta name="color-scheme" content="light dark"><style>{style}</style><script>{script}</script>'

@@ -26,5 +26,5 @@ def history(board: Board) -> None:
     """The strip of pictures, a heading above it."""
     script = (SCRIPTS / "stage.js").read_text("utf-8")
     with gr.Column(elem_id="dq-past"):
-        gr.HTML(f"<h2>{bilingual('history')}</h2>", elem_id="dq-past-title", apply_default_css=False)
+        gr.HTML(f'<h2 class="dq-heading">{bilingual("history")}</h2>', elem_id="dq-past-title", apply_default_css=False)
         board.add("history", gr.HTML("", elem_id="dq-history", js_on_load=script, apply_default_css=False))

@@ -81,7 +81,7 @@ window.danqing = (() => {
     const before = arrow('previous', -1, '‹');
     const after = arrow('next', 1, '›');
     const actions = make('div', { className: 'dq-actions' }, use, button('copy', (node) => copy(pictures[at].info, node), 'dq-button'), save);
-    const box = make('dialog', { className: 'dq-view' },
+    const box = make('dialog', { className: 'dq-view', id: 'dq-large' },
       make('div', { className: 'dq-view-picture' }, image, before, after), make('div', { className: 'dq-view-words' }, actions, info), close);
     function show(index) {
       at = Math.min(pictures.length - 1, Math.max(0, index));
@@ -99,8 +99,7 @@ window.danqing = (() => {
     });
     box.addEventListener('click', (event) => { if (event.target === box) box.close(); });
     box.addEventListener('close', () => box.remove());
-    // Inside Gradio's container, so that its theme holds here too.
-    (document.querySelector('.gradio-container') || document.body).append(box);
+    document.body.append(box);
     show(at);
     box.showModal();
     image.focus?.();
