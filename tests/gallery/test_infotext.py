@@ -89,6 +89,7 @@ def test_numbers_that_are_none_are_left_out() -> None:
     fields = infotext.to_request_fields(pairs)
     assert (fields["cfg_scale"], fields["sampler"]) == (7.5, "Euler")
     assert not {"steps", "seed"} & fields.keys()
+    assert "rng" not in infotext.to_request_fields({"RNG": "dice"})
 
 
 @pytest.mark.parametrize("text", ["a" * 10**6, " " * 10**6 + "x", 'a:"' * 300000, 'aa: \\",' * 200000])
@@ -133,6 +134,7 @@ REQUESTS = st.builds(
     seed=st.integers(0, 2**63 - 1),
     clip_skip=st.integers(1, 12),
     eta=st.none() | st.floats(0.01, 0.99),
+    rng=st.sampled_from(["GPU", "NV", "CPU"]),
 )
 
 

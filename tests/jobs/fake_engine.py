@@ -95,7 +95,7 @@ class FakeEngine:
         if "silent" in request["prompt"].split():
             return
         width, height, seed = request["width"] // 8 * 8, request["height"] // 8 * 8, request["seed"] + index
-        facts = ImageFacts(seed, width, height, "fake", "0123456789", "Karras", {"RNG": "CPU"})
+        facts = ImageFacts(seed, width, height, "fake", "0123456789", "Karras")
         self.note(f"drawn {job} {index}")
         self.emit({"event": "image", "job": job, "index": index, "facts": facts.as_dict()}, pixels(seed, width, height))
 

@@ -12,6 +12,8 @@ from PIL import Image
 
 from danqing.errors import DanqingError
 from danqing.jobs.model import JobState, JobView
+from danqing.plugins import hookimpl
+from danqing.request import GenerateRequest
 
 from .fake_engine import pixels
 from .support import Running, a_request, drive, make_service, until
@@ -285,5 +287,68 @@ def test_an_engine_that_cannot_start_is_told_and_tried_again(tmp_path: Path) -> 
             assert service.view(job.id).job.state is JobState.QUEUED
         finally:
             await service.stop()
+
+    drive(work())
+
+
+def test_an_interrupted_job_is_over_when_the_engine_dies(running: Running) -> None:
+    async def work() -> None:
+        async with running(step=0.3) as service:
+            job = await service.submit(a_request(steps=20), owner="li")
+            await until(lambda: service.view(job.id).step > 0)
+            os.kill(service._link.pid, signal.SIGSTOP)  # it cannot obey any more
+            await service.interrupt(job.id)
+            os.kill(service._link.pid, signal.SIGKILL)
+            done = await service.wait(job.id)
+            assert (done.state, done.interrupted, done.pictures) == (JobState.DONE, True, ())
+
+    drive(work())
+
+
+def test_plugins_change_requests_in_turn_and_hear_of_pictures(tmp_path: Path) -> None:
+    heard = []
+
+    class Add:
+        def __init__(self, word: str) -> None:
+            self.word = word
+
+        @hookimpl
+        def danqing_before_job(self, request: GenerateRequest) -> GenerateRequest:
+            return request.model_copy(update={"prompt": request.prompt + self.word})
+
+        @hookimpl
+        def danqing_after_picture(self, path: str, infotext: str) -> None:
+            heard.append((path, infotext))
+            raise RuntimeError("a plug-in's own fault")
+
+    async def work() -> None:
+        service = make_service(tmp_path / "data")
+        service._plugins.register(Add(", first"))
+        service._plugins.register(Add(", second"))
+        await service.start()
+        try:
+            job = await service.wait((await service.submit(a_request("a cat"), owner="li")).id)
+            assert (job.state, job.request.prompt) == (JobState.DONE, "a cat, first, second")
+            picture = service.gallery.get(job.pictures[0])
+            assert heard[0] == (str(picture.path), picture.infotext)
+        finally:
+            await service.stop()
+
+    drive(work())
+
+
+def test_stop_before_start_is_nothing(tmp_path: Path) -> None:
+    drive(make_service(tmp_path / "data").stop())
+
+
+def test_jobs_of_a_newer_program_are_still_drawn(running: Running) -> None:
+    async def work() -> None:
+        async with running(settings={"engine_external": True}) as service:
+            job = await service.submit(a_request(), owner="li")
+            text = job.request.model_dump_json()[:-1] + ', "a_later_field": 5}'
+            sql = "UPDATE job SET request = ? WHERE id = ?"
+            await service._database.awrite(lambda connection: connection.execute(sql, (text, job.id)))
+        async with running() as service:
+            assert (await service.wait(job.id)).state is JobState.DONE
 
     drive(work())

@@ -105,6 +105,7 @@ def _ordered(request: GenerateRequest, facts: ImageFacts, version: str) -> list[
         "Model hash": facts.model_hash or None,
         "Model": facts.model_name or None,
         "Clip skip": request.clip_skip if request.clip_skip > 1 else None,
+        "RNG": request.rng if request.rng != "GPU" else None,
     }
     known |= facts.extra
     if not {"Eta", "Eta DDIM"} & facts.extra.keys():
@@ -244,6 +245,8 @@ def to_request_fields(pairs: Mapping[str, str], *, model: bool = False) -> dict[
                 fields[field] = kind(pairs[key])
             except ValueError:
                 continue
+    if pairs.get("RNG") in ("GPU", "NV", "CPU"):
+        fields["rng"] = pairs["RNG"]
     name = pairs.get("Model hash") or pairs.get("Model")
     if model and name:
         fields["model"] = name

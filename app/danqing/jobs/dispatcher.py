@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -70,7 +70,8 @@ class Dispatcher:
         self._after_picture = after_picture
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(STORING_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._storing: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
         self._open = False
         self.done_count = 0
@@ -107,8 +108,8 @@ class Dispatcher:
                 return FULL_DISK_WAIT
             if claimed and not live.over.is_set():
                 await self._hand_out(live)
-        waits = [live.not_before - time.time() for live in self._board.queued() if live.not_before]
-        return max(0.05, min(waits)) if waits else None
+        now = time.time()
+        return min((live.not_before - now for live in self._board.queued() if live.not_before > now), default=None)
 
     def _next(self) -> Live | None:
         running = self._board.running.values()
@@ -145,7 +146,10 @@ class Dispatcher:
         self._open = False
         self._board.speed.idle()
         lives = [live for live in self._board.running.values() if not live.ending]
-        await asyncio.gather(*(self._lost(live) for live in lives))
+        results = await asyncio.gather(*(self._lost(live) for live in lives), return_exceptions=True)
+        for live, error in zip(lives, results, strict=True):
+            if isinstance(error, BaseException):
+                log.error("job not taken back", job=live.job.id, exc_info=error)
         self.wake()
 
     async def _lost(self, live: Live) -> None:
@@ -189,7 +193,7 @@ class Dispatcher:
 
     def _progress(self, live: Live, message: Message) -> None:
         before = live.work_left
-        live.step, live.steps = int(message.body["step"]), int(message.body["steps"])
+        live.step, live.steps = max(live.step, int(message.body["step"])), int(message.body["steps"])
         live.image = max(live.image, int(message.body.get("image", 0)))
         self._board.speed.advance(max(0.0, before - live.work_left), time.monotonic())
         if message.blobs:
@@ -210,7 +214,7 @@ class Dispatcher:
             temporary=not live.stored.save,
         )
         await self._slots.acquire()
-        self._spawn(live.storing, self._keep(live, new))
+        self._spawn((live.storing, self._storing), self._keep(live, new))
 
     async def _keep(self, live: Live, new: NewPicture) -> None:
         try:
@@ -222,7 +226,7 @@ class Dispatcher:
         finally:
             self._slots.release()
         self.picture_count += 1
-        live.job = replace(live.job, pictures=tuple(picture.id for picture in self._gallery.of_job(live.job.id)))
+        live.job = replace(live.job, pictures=self._store.pictures(live.job.id))
         live.image = max(live.image, len(live.job.pictures))
         live.notify()
 
@@ -239,10 +243,11 @@ class Dispatcher:
             await asyncio.wait(tuple(live.storing))
 
     @staticmethod
-    def _spawn(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(owners: Iterable[set[asyncio.Task[None]]], work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        for tasks in owners:
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
@@ -251,7 +256,7 @@ class Dispatcher:
         if live.ending:
             return
         live.ending = True
-        self._spawn(self._tasks, self._settled(live, error, interrupted))
+        self._spawn((self._ending,), self._settled(live, error, interrupted))
 
     async def _settled(self, live: Live, error: DanqingError | None, interrupted: bool) -> None:
         await self._settle(live)
@@ -330,13 +335,12 @@ class Dispatcher:
                 await asyncio.sleep(FULL_DISK_WAIT)
 
     async def close(self) -> None:
-        """Wait for what is being stored, then for the ends that follow from it."""
-        for live in list(self._board.running.values()):
-            await self._settle(live)
-        tasks = list(self._tasks)
-        for task in tasks:
+        """Wait for the pictures that are being stored; ends that follow from them are found at the next start."""
+        while self._storing:
+            await asyncio.wait(tuple(self._storing))
+        for task in tuple(self._ending):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
 
 def _internal(error: Exception, live: Live) -> DanqingError:

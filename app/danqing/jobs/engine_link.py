@@ -145,7 +145,10 @@ class EngineLink:
             self._deaths += 1
             await asyncio.shield(self._clean_up())
         if was_ready:
-            await self._listener.lost()
+            try:
+                await self._listener.lost()
+            except Exception:
+                log.exception("loss of the engine not handled")
 
     async def _spawn(self) -> None:
         self.starts += 1

@@ -80,22 +80,32 @@ class JobService:
         """Open the store, take running jobs back to queued, start the engine and hand out jobs.
 
         Raises:
-            DanqingError: `data_locked`, `data_newer` or `data_broken`.
+            DanqingError: `data_locked`, `data_newer`, `data_broken` or `disk_full`.
         """
-        self._lock = await asyncio.to_thread(DataLock, self.data)
+        lock = await asyncio.to_thread(DataLock, self.data)
         try:
-            self._database = await asyncio.to_thread(Database.open, self.data / "danqing.db", MIGRATIONS)
+            await asyncio.to_thread(self._open)
         except BaseException:
-            self._lock.release()
+            lock.release()
             raise
-        self.gallery = Gallery(self.data, self._database)
-        self._store = JobStore(self._database)
-        await asyncio.to_thread(upkeep.recover, self.data, self._database)
-        await self._store.recover(time.time())
+        self._lock = lock
         for stored in self._store.active():
             self._board.add(stored)
         self._start_tasks()
         log.info("queue open", waiting=self._board.waiting)
+
+    def _open(self) -> None:
+        database = Database.open(self.data / "danqing.db", MIGRATIONS)
+        try:
+            upkeep.recover(self.data, database)
+            self._store = JobStore(database)
+            self._store.recover(time.time())
+        except BaseException as error:
+            database.close()
+            if db.is_full(error):
+                raise DanqingError("disk_full", free_mb=free_mb(self.data)) from None
+            raise
+        self._database, self.gallery = database, Gallery(self.data, database)
 
     def _start_tasks(self) -> None:
         settings = self._settings
@@ -137,6 +147,8 @@ class JobService:
     async def stop(self) -> None:
         """Stop handing out jobs and stop the engine; running jobs stay in the store and are drawn after the next start."""
         self._stopping = True
+        if not self._tasks:
+            return
         if not self._external:
             with contextlib.suppress(OSError):
                 await self._link.send(Message({"op": "stop"}))
@@ -147,6 +159,7 @@ class JobService:
         for live in self._board.jobs():
             live.over.set()
             live.notify()
+        self._tasks = []
         await asyncio.to_thread(self._database.close)
         self._lock.release()
 
@@ -198,8 +211,9 @@ class JobService:
             raise DanqingError("disk_full", free_mb=free)
 
     def _prepared(self, request: GenerateRequest) -> GenerateRequest:
-        for changed in self._plugins.hook.danqing_before_job(request=request):
-            request = changed or request
+        for implementation in self._plugins.hook.danqing_before_job.get_hookimpls():
+            changed = implementation.function(*(request for _ in implementation.argnames))
+            request = changed if isinstance(changed, GenerateRequest) else request
         name = self._library.resolve(request.model).name
         return request.model_copy(update={"model": name}).resolved()
 

@@ -110,8 +110,8 @@ class JobStore:
 
         return await self.database.awrite(work)
 
-    async def recover(self, now: float) -> None:
-        """After a start: running jobs are queued again, but for those that were told to stop or have all their pictures."""
+    def recover(self, now: float) -> None:
+        """After a start: running jobs are queued again; those told to stop, or with all their pictures, are done. Blocks."""
         rows = self.database.rows(ACTIVE)
         jobs = [stored.job for stored in self._stored(row for row in rows if row["state"] == JobState.RUNNING)]
         over = [job for job in jobs if job.interrupted or len(job.pictures) >= job.request.image_count]
@@ -121,7 +121,7 @@ class JobStore:
                 connection.execute("UPDATE job SET state = 'done', finished = ? WHERE id = ?", (now, job.id))
             connection.execute("UPDATE job SET state = 'queued' WHERE state = 'running'")
 
-        await self.database.awrite(work)
+        self.database.write(work)
 
     def active(self) -> list[StoredJob]:
         """Queued and running jobs in the order of the queue."""
@@ -153,9 +153,10 @@ class JobStore:
         }
 
     def _stored(self, rows: Iterable[Row]) -> list[StoredJob]:
-        return [_stored(row, self._pictures(row["id"])) for row in rows]
+        return [_stored(row, self.pictures(row["id"])) for row in rows]
 
-    def _pictures(self, job_id: str) -> tuple[str, ...]:
+    def pictures(self, job_id: str) -> tuple[str, ...]:
+        """Ids of a job's pictures in the order of its images."""
         rows = self.database.rows("SELECT id FROM picture WHERE job = ? AND complete = 1 ORDER BY position", (job_id,))
         return tuple(row["id"] for row in rows)
 
@@ -164,7 +165,7 @@ def _stored(row: Row, pictures: tuple[str, ...]) -> StoredJob:
     job = Job(
         id=row["id"],
         owner=row["owner"],
-        request=GenerateRequest.model_validate_json(row["request"]),
+        request=_request(row["request"]),
         state=JobState(row["state"]),
         created=row["created"],
         started=row["started"],
@@ -175,6 +176,12 @@ def _stored(row: Row, pictures: tuple[str, ...]) -> StoredJob:
         interrupted=bool(row["interrupted"]),
     )
     return StoredJob(job, row["seq"], row["client"], bool(row["save"]), row["disk_tries"], row["not_before"])
+
+
+def _request(text: str) -> GenerateRequest:
+    # A newer program may have stored fields that this one does not know; after going back its jobs are still drawn.
+    fields = json.loads(text)
+    return GenerateRequest.model_validate({k: v for k, v in fields.items() if k in GenerateRequest.model_fields})
 
 
 class DataLock:
