@@ -100,7 +100,8 @@ class Workshop:
         return load(self.library.hashed(checkpoint) if _small(checkpoint) else checkpoint, self.device, self.dtype)
 
     def _plan(self, request: GenerateRequest, index: int, track: Track) -> Plan:
-        return text_to_image(request, index, self.library.resolve(request.model), track)
+        # Inside the generator, so that an unknown name is the plan's failure and not its maker's.
+        yield from text_to_image(request, index, self.library.resolve(request.model), track)
 
 
 WARM_UP = "warm-up"

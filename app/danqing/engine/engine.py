@@ -53,6 +53,8 @@ class Picture:
     """The call's parts are one list of rows, to be handed back as one list."""
     loading: Future[Any] | None = None
     model: Any = None
+    counted: bool = False
+    """Its picture is among the job's finished ones."""
 
 
 @dataclass(slots=True, eq=False)
@@ -181,7 +183,12 @@ class Engine:
             job.announced = True
             self._emit(Message({"event": "started", "job": job.id}))
         track = Track(steps=job.calls)
-        picture = Picture(job, job.started, self._make_plan(job.request, job.started, track), track)
+        try:
+            plan = self._make_plan(job.request, job.started, track)
+        except Exception as error:  # noqa: BLE001 - see _advance
+            self._fail(job, as_danqing(error, job.request))
+            return
+        picture = Picture(job, job.started, plan, track)
         job.started += 1
         job.live.append(picture)
         self._advance(picture, None)
@@ -282,6 +289,7 @@ class Engine:
     def _finished(self, picture: Picture, call: Finished) -> None:
         job = picture.job
         job.finished += 1
+        picture.counted = True
         self.counters["images"] += 1
         body = {"event": "image", "job": job.id, "index": picture.index, "facts": call.facts.as_dict()}
         self._emit(Message(body, (call.pixels.tobytes(),)))
@@ -330,7 +338,7 @@ class Engine:
 
     def _tell(self, job: LiveJob, shown: bytes | None) -> None:
         job.last_progress = self._clock()
-        step = job.finished * job.calls + sum(p.track.step for p in job.live if p.track.step < job.calls)
+        step = job.finished * job.calls + sum(p.track.step for p in job.live if not p.counted)
         body = {
             "event": "progress",
             "job": job.id,

@@ -101,8 +101,14 @@ def sample(
     """The final latent, (4, h, w). Interrupted, it is the last estimate of the clean one."""
     row = catalog.sampler(request.sampler)
     walk = _walk(row, request, model.sigmas, draw, shape)
-    ask = next(walk)
+    answer: torch.Tensor | None = None
     while True:
+        try:
+            # A fresh generator is sent None; DDIM of one step returns at once, without a single call.
+            ask = walk.send(answer)  # type: ignore[arg-type]
+        except StopIteration as stop:
+            result: torch.Tensor = stop.value
+            return result
         if row.family is Family.SIGMA:
             answer = yield from _denoised(model, guidance, *ask, track)
         else:
@@ -110,11 +116,6 @@ def sample(
         track.step = min(track.step + 1, track.steps)
         if track.interrupted and track.denoised is not None:
             return track.denoised
-        try:
-            ask = walk.send(answer)
-        except StopIteration as stop:
-            result: torch.Tensor = stop.value
-            return result
 
 
 def _walk(
