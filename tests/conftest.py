@@ -150,7 +150,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def login_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A ready server that asks for a login: user `admin`, password `login_server.password`."""
-    running = start_server(tmp_path_factory.mktemp("login") / "data", "--users", "login")
+    """A ready server that asks for a login (user `admin`, password `login_server.password`); a program that only speaks the
+    engine's protocol draws for it."""
+    engine = {"DANQING_ENGINE_COMMAND": f"{sys.executable} {Path(__file__).parent / 'jobs' / 'fake_engine.py'}"}
+    running = start_server(tmp_path_factory.mktemp("login") / "data", "--users", "login", environment=engine)
     yield running
     running.stop()

@@ -79,7 +79,7 @@ def test_parameters_echo_every_field(client: httpx.Client) -> None:
     assert parameters["hr_scale"] == 2.0
     assert parameters["alwayson_scripts"] == {}
     assert "unknown_field" not in parameters
-    assert len(parameters) == 54
+    assert len(parameters) == 55
 
 
 def test_same_seed_same_bytes(client: httpx.Client) -> None:

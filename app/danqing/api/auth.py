@@ -142,6 +142,8 @@ class Logins:
         key = hmac.digest(
             self._key, hashlib.sha256(f"{name}\0{password}".encode("utf-8", "replace")).digest(), "sha256"
         )
+        # Also for a pair that is remembered: an address that has to wait must not learn that a guess was right.
+        self.backoff.check(address)
         if key in self._known:
             return self._known[key]
         # One at a time: a program's first sixteen requests at once must not count as fifteen failures.

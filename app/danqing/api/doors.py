@@ -45,6 +45,8 @@ def build(service: JobService, library: Library, settings: Settings, logins: Log
     app.add_api_route("/login", pages.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/login", pages.enter, methods=["POST"], include_in_schema=False)
     app.add_api_route("/logout", pages.leave, methods=["POST"], include_in_schema=False)
+    # Gradio has a way out of its own, by GET: a link on another site must not log anybody out.
+    app.add_api_route("/logout", pages.stay, methods=["GET"], include_in_schema=False)
     app.add_api_route("/metrics", metrics.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/pictures/{picture_id}", pictures.show, methods=["GET"])
     app.include_router(sdapi(context))

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from danqing.api.auth import ADMIN, COOKIE, Logins
-from danqing.api.errors import language_of_request
+from danqing.api.errors import SafeJson, language_of_request
 from danqing.errors import DanqingError, Language
 
 PAGE = Path(__file__).parent / "pages" / "login.html"
@@ -93,6 +93,9 @@ class LoginPages:
         response = RedirectResponse("/login", 303, HEADERS)
         response.delete_cookie(COOKIE, path="/")
         return response
+
+    async def stay(self, request: Request) -> Response:
+        return SafeJson({"detail": "Method Not Allowed"}, 405, {"Allow": "POST"})
 
     def _render(
         self, language: Language, target: str, *, name: str = ADMIN, error: str = "", status: int = 200

@@ -98,7 +98,7 @@ class Drawing:
         if not job.state.final or not (job.pictures or job.interrupted):
             raise DanqingError("cancelled")
         options = context.options.of(client)
-        answer = await asyncio.to_thread(reply, fields, job, context, options)
+        answer = await asyncio.to_thread(reply, wanted.fields, job, context, options)
         return await asyncio.to_thread(SafeJson, answer)
 
     async def _finished(self, job: Job) -> Job:
@@ -127,7 +127,7 @@ class Drawing:
         try:
             text, items = infotext.read_image(images.decode(image), limit)
         except DanqingError as error:
-            if error.code == "broken_image" and "more than" not in str(error):
+            if error.code == "broken_image" and "pixels" not in str(error):
                 raise ApiError(422, "HTTPException", "Invalid encoded image") from None
             raise
         return {"info": text, "items": items, "parameters": infotext.parameters(text) if text else {}}

@@ -49,8 +49,9 @@ FROM_INFOTEXT = {"sampler": "sampler_name"}
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a body asks for: the request, and the overrides that are to stay."""
+    """What a body asks for: its fields with those of its infotext, the request, and the overrides that are to stay."""
 
+    fields: Txt2Img
     request: GenerateRequest
     staying: Mapping[str, Any]
 
@@ -77,7 +78,7 @@ def wish(fields: Txt2Img, context: Context, client: str) -> Wish:
         model = model_of(context, "", own_model) or ""
     request = checked(request_of(fields, options, model), context.settings)
     catalog.check_names(request)
-    return Wish(request, {} if fields.override_settings_restore_afterwards is not False else overrides)
+    return Wish(fields, request, {} if fields.override_settings_restore_afterwards is not False else overrides)
 
 
 def request_of(fields: Txt2Img, options: Mapping[str, Any], model: str) -> GenerateRequest:
