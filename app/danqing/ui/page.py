@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parent / "static"
 
+SPOKEN = ("close", "previous", "next", "download", "copy", "copied", "use", "lost")
+"""Words that the script in the browser says."""
+
 SESSION_SECONDS = 24 * 3600
 """How long the server remembers a page that went away."""
 
@@ -43,7 +46,7 @@ def mount(app: FastAPI, context: UiContext) -> None:
     if context.cache is not None:
         context.cache.mkdir(parents=True, exist_ok=True)
         os.environ["GRADIO_TEMP_DIR"] = str(context.cache)
-    demo = build(context)
+    demo = build(context, Board())
     gr.mount_gradio_app(
         app,
         demo,
@@ -64,9 +67,8 @@ def mount(app: FastAPI, context: UiContext) -> None:
     demo.has_launched = True
 
 
-def build(context: UiContext) -> gr.Blocks:
-    """The page's component tree with its handlers."""
-    board = Board()
+def build(context: UiContext, board: Board) -> gr.Blocks:
+    """The page's component tree with its handlers; `board` learns the names of its components."""
     with gr.Blocks(title="Danqing 丹青", analytics_enabled=False, fill_width=True) as demo:
         _remembered(board)
         header.build(board)
@@ -128,9 +130,7 @@ def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None
 
 def _head() -> str:
     """Style, scripts and words of the parts that live in the browser; Gradio would rewrite the selectors of a `css`."""
-    spoken = json.dumps(
-        {key: words.both(key) for key in ("close", "previous", "next", "download", "copy", "copied", "use", "zoom")}
-    )
+    spoken = json.dumps({key: words.both(key) for key in SPOKEN})
     script = (STATIC / "page.js").read_text("utf-8").replace("__WORDS__", spoken)
     style = (STATIC / "danqing.css").read_text("utf-8")
     return f'<meta name="color-scheme" content="light dark"><style>{style}</style><script>{script}</script>'

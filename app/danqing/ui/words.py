@@ -15,7 +15,6 @@ from danqing.errors import DanqingError, Language
 
 WORDS: Mapping[str, tuple[str, str]] = {
     # Head of the page
-    "title": ("Danqing", "丹青"),
     "tagline": ("Words become pictures", "以文作画"),
     "theme": ("Light or dark", "浅色 / 深色"),
     "to_text": ("Skip to the prompt", "跳到提示词"),
@@ -29,12 +28,9 @@ WORDS: Mapping[str, tuple[str, str]] = {
     # Parameters
     "model": ("Model", "模型"),
     "refresh": ("Look for new models", "重新扫描模型"),
-    "size": ("Size", "尺寸"),
     "width": ("Width", "宽度"),
     "height": ("Height", "高度"),
     "swap": ("Swap width and height", "交换宽高"),
-    "aspect": ("Aspect ratio", "画面比例"),
-    "sampling": ("Sampling", "采样"),
     "sampler": ("Sampler", "采样方法"),
     "scheduler": ("Schedule", "调度类型"),
     "automatic": ("Automatic", "自动"),
@@ -49,9 +45,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "n_iter": ("Batches", "批次数"),
     "clip_skip": ("CLIP skip", "跳过 CLIP 层数"),
     "eta": ("Eta", "Eta"),
-    "kind": ("Kind", "类型"),
     # Result
-    "canvas": ("Picture", "画面"),
     "history": ("My pictures", "我的作品"),
     "history_empty": ("Your pictures will gather here.", "画好的作品会收在这里。"),
     "welcome": ("What shall we draw?", "今天画点什么？"),
@@ -67,7 +61,6 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "close": ("Close", "关闭"),
     "previous": ("Previous picture", "上一张"),
     "next": ("Next picture", "下一张"),
-    "picture_number": ("Picture {number}: {prompt}", "第 {number} 张：{prompt}"),
     "no_prompt": ("without a prompt", "无提示词"),
     "parameters": ("How it was drawn", "生成参数"),
     # Progress
@@ -91,7 +84,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     # Notices
     "error_title": ("That did not work", "出了点问题"),
     "nothing_to_reuse": ("There is no picture yet whose settings could be used.", "还没有可以沿用参数的图片。"),
-    "no_model_title": ("danqing-mini", "danqing-mini"),
+    "lost": ("The connection to the server was lost; trying again…", "与服务器的连接已断开，正在重新连接…"),
 }
 
 
@@ -128,6 +121,9 @@ def language_of(accept_language: str | None) -> Language:
 def sentence(error: DanqingError, language: Language) -> str:
     """What `error` says, with the fields called as the page calls them."""
     field = error.params.get("field")
-    if isinstance(field, str) and field in WORDS:
-        error = DanqingError(error.code, **{**error.params, "field": WORDS[field][language == "zh"]})
-    return error.text(language)
+    if not isinstance(field, str) or field not in WORDS:
+        return error.text(language)
+    word = WORDS[field][language == "zh"]
+    text = DanqingError(error.code, **{**error.params, "field": word}).text(language)
+    # The table parts its fields from Chinese text by a space, as suits Latin names.
+    return text.replace(f"{word} ", word, 1) if language == "zh" else text

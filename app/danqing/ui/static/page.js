@@ -176,11 +176,18 @@ window.danqing = (() => {
     }
   }
 
+  // Gradio says this in English only.
+  function notices() {
+    for (const text of document.querySelectorAll('.toast-text')) {
+      if (text.textContent.startsWith('Connection to the server was lost')) text.textContent = say('lost');
+    }
+  }
+
   function start() {
     document.addEventListener('keydown', keys, true);
     document.addEventListener('click', (event) => { if (event.target.closest('#dq-theme')) clicked(event); });
     new MutationObserver(keepTheme).observe(document.body, { attributes: true, attributeFilter: ['class'] });
-    new MutationObserver(() => { title(); mark(); hints(); }).observe(document.body, { childList: true, subtree: true });
+    new MutationObserver(() => { title(); mark(); hints(); notices(); }).observe(document.body, { childList: true, subtree: true });
     keepTheme();
   }
   if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);

@@ -1,0 +1,84 @@
+"""The handlers that fill the boxes: models, sizes, seeds, examples, settings of a picture."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from tests.ui.conftest import Desk, a_request, event, picture
+
+MINI = "danqing-mini.safetensors [ababababab]"
+
+
+def run(work: Any) -> Any:
+    return asyncio.run(work)
+
+
+def value(update: Any) -> Any:
+    return update["value"] if isinstance(update, dict) else update.value
+
+
+def test_first_look_is_the_models_own_size_in_the_readers_language(desk: Desk) -> None:
+    boxes = desk.named(run(desk.boxes.first_look(desk.data(draft=None), a_request("zh"))))
+    assert (value(boxes["width"]), value(boxes["height"]), value(boxes["model"])) == (128, 128, MINI)
+    assert boxes["width"].maximum == 512
+    assert ("自动", "Automatic") in boxes["scheduler"].choices
+
+
+def test_first_look_brings_back_what_this_browser_drew(desk: Desk) -> None:
+    draft = {"prompt": "云", "steps": 7, "width": 192, "height": 96, "model": "large.safetensors", "seed": "5"}
+    boxes = desk.named(run(desk.boxes.first_look(desk.data(draft=draft), a_request())))
+    assert (boxes["prompt"], boxes["steps"], boxes["seed"]) == ("云", 7, "5")
+    assert (value(boxes["width"]), value(boxes["height"]), value(boxes["model"])) == (192, 96, "large.safetensors")
+
+
+@pytest.mark.parametrize("draft", ["text", 5, [], {"prompt": {"a": 1}, "width": [1], "steps": None, "other": "x"}])
+def test_a_broken_draft_is_left_alone(desk: Desk, draft: Any) -> None:
+    boxes = desk.named(run(desk.boxes.first_look(desk.data(draft=draft), a_request())))
+    assert "prompt" not in boxes
+    assert value(boxes["width"]) == 128
+
+
+def test_another_model_brings_its_size(desk: Desk) -> None:
+    boxes = desk.named(run(desk.boxes.model_chosen(desk.data(model="large.safetensors"), a_request())))
+    assert (value(boxes["width"]), value(boxes["height"]), boxes["width"].maximum) == (512, 512, 2048)
+    wide = desk.named(run(desk.boxes.aspect("16:9")(desk.data(model=MINI), a_request())))
+    assert (value(wide["width"]), value(wide["height"])) == (168, 96)
+
+
+def test_example_fills_the_prompt(desk: Desk) -> None:
+    for index in (1, 99, "x", None):
+        boxes = desk.named(run(desk.boxes.example(desk.data(model=MINI), event(index=index), a_request("zh"))))
+        assert boxes["prompt"]
+
+
+def test_settings_of_a_picture(desk: Desk) -> None:
+    desk.service.gallery.all.append(picture(77))
+    boxes = desk.named(run(desk.boxes.use(desk.data(model=MINI), event(picture="p77"), a_request())))
+    assert (boxes["prompt"], boxes["steps"], boxes["sampler"], boxes["cfg_scale"]) == ("a red star", 9, "Euler", 4.0)
+    assert (value(boxes["width"]), value(boxes["height"]), boxes["seed"], boxes["model"]) == (96, 64, "77", MINI)
+
+
+def test_pictures_of_others_are_unknown(desk: Desk) -> None:
+    desk.service.gallery.all.append(picture(1, owner="bob"))
+    for wanted in ("p1", "p2", "", None, 5):
+        with pytest.raises(gr.Error) as theirs:
+            run(desk.boxes.use(desk.data(model=MINI), event(picture=wanted), a_request()))
+        assert "a red star" not in theirs.value.message
+
+
+def test_seed_of_the_picture_shown(desk: Desk) -> None:
+    desk.service.gallery.all.append(picture(12345678901))
+    boxes = desk.named(run(desk.boxes.reuse_seed(desk.data(picked="p12345678901"), a_request())))
+    assert boxes["seed"] == "12345678901"
+    with pytest.raises(gr.Error, match="还没有"):
+        run(desk.boxes.reuse_seed(desk.data(picked=""), a_request("zh")))
+
+
+def test_refresh_keeps_the_choice(desk: Desk) -> None:
+    boxes = desk.named(run(desk.boxes.refresh(desk.data(model="large.safetensors"), a_request())))
+    assert value(boxes["model"]) == "large.safetensors"
+    assert len(boxes["model"].choices) == 2

@@ -1,0 +1,124 @@
+"""The table of words: both languages, the same fields, nothing on the page outside it."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+import danqing.ui
+from danqing.errors import DanqingError
+from danqing.request import GenerateRequest
+from danqing.ui.fields import ASPECTS, NAMES
+from danqing.ui.page import SPOKEN
+from danqing.ui.words import WORDS, label, language_of, say, sentence, tables
+from tests.ui.conftest import Desk
+
+UI = Path(danqing.ui.__file__).parent
+SAME_IN_BOTH = {"eta"}
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize("key", sorted(WORDS))
+def test_every_word_is_there_in_both_languages(key: str) -> None:
+    english, chinese = WORDS[key]
+    assert all(text.strip() for text in (english, chinese))
+    assert fields(english) - fields(chinese) <= {"count"}, "a number may be left out, not added"
+    assert fields(chinese) <= fields(english)
+    assert not re.search(r"[\u4e00-\u9fff]", english)
+    assert key in SAME_IN_BOTH or re.search(r"[\u4e00-\u9fff]", chinese)
+
+
+def test_browser_gets_every_word_for_every_chinese() -> None:
+    table = tables().translations
+    assert table["zh-CN"] == table["zh-TW"]
+    assert table["en"].keys() == table["zh-CN"].keys() == WORDS.keys()
+
+
+def test_unknown_label_is_a_programming_error() -> None:
+    with pytest.raises(KeyError):
+        label("no such word")
+
+
+def literals(desk: Desk) -> list[tuple[str, str, str]]:
+    """Texts of components that are shown and do not come from the table."""
+    found = []
+    for block in desk.demo.config["components"] if desk.demo.config else desk.demo.get_config_file()["components"]:
+        for prop in ("label", "info", "placeholder", "value"):
+            value = block["props"].get(prop)
+            if isinstance(value, str) and value.strip() and "__i18n__" not in value:
+                found.append((block["type"], prop, value))
+    return found
+
+
+def test_no_label_of_the_page_is_outside_the_table(desk: Desk) -> None:
+    allowed = {*ASPECTS, "-1", "DPM++ 2M", "Automatic"}
+    shown = [row for row in literals(desk) if row[0] not in ("html", "state", "browserstate")]
+    stray = [row for row in shown if row[2] not in allowed and not row[2].startswith("Textbox")]
+    assert stray == []
+
+
+def test_html_of_the_page_says_everything_twice(desk: Desk) -> None:
+    for kind, _, text in literals(desk):
+        if kind == "html":
+            bare = re.sub(r"<span class=\"dq-(en|zh)\".*?</span>|<[^>]+>", " ", text)
+            assert set(re.findall(r"[A-Za-z]{3,}|[\u4e00-\u9fff]+", bare)) <= {"Danqing", "丹青"}
+
+
+def test_every_word_is_used() -> None:
+    sources = [p.read_text("utf-8") for p in UI.rglob("*") if p.suffix in (".py", ".js") and p.name != "words.py"]
+    text = "\n".join(sources)
+    unused = [key for key in WORDS if f'"{key}"' not in text and f"'{key}'" not in text]
+    assert set(unused) <= set(GenerateRequest.model_fields), "names of request fields are used in errors"
+
+
+def test_script_asks_for_words_that_it_is_given() -> None:
+    script = (UI / "static" / "page.js").read_text("utf-8")
+    asked = set(re.findall(r"say\('(\w+)'\)|(?:button|arrow)\('(\w+)'", script))
+    assert {a or b for a, b in asked} == set(SPOKEN)
+
+
+def test_every_box_has_a_word() -> None:
+    assert set(NAMES) <= WORDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("zh", "zh"),
+        ("zh-TW", "zh"),
+        ("zh-Hans-SG;q=1", "zh"),
+        ("en-US,zh;q=0.9", "en"),
+        ("fr,zh;q=0.9", "en"),
+        ("zhx", "en"),
+        ("", "en"),
+        (None, "en"),
+    ],
+)
+def test_language_of_a_browser(header: str | None, language: str) -> None:
+    assert language_of(header) == language
+
+
+def test_errors_call_boxes_by_their_labels() -> None:
+    error = DanqingError("out_of_range", field="steps", value=0, minimum=1, maximum=150)
+    assert sentence(error, "en") == "Steps is 0; it must lie between 1 and 150."
+    assert sentence(error, "zh") == "采样步数为 0，应在 1 到 150 之间。"
+
+
+def test_say_fills_fields() -> None:
+    assert say("step", "zh", step=3, steps=20) == "第 3 / 20 步"
+
+
+def test_label_is_translated_in_the_browser() -> None:
+    data: Any = label("prompt")
+    assert isinstance(data, gr.i18n.I18nData)
+    assert json.loads(str(data).removeprefix("__i18n__"))["key"] == "prompt"
