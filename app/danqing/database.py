@@ -7,6 +7,7 @@ connection from any thread: with WAL a reader waits for no writer.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -117,6 +118,8 @@ def is_full(error: BaseException) -> bool:
 
 
 def _connection(path: Path) -> sqlite3.Connection:
+    # People's prompts are nobody else's business; the files that SQLite puts beside take over the mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     # isolation_level None: transactions are begun and ended by us alone, also around schema changes.
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
@@ -144,7 +147,7 @@ def backup(connection: sqlite3.Connection, target: Path) -> None:
     """A consistent copy of the database in `target`, replacing an older one of that name only when complete."""
     half = target.with_name(target.name + ".part")
     half.unlink(missing_ok=True)
-    with closing(sqlite3.connect(half)) as copy:
+    with closing(_connection(half)) as copy:
         connection.backup(copy)
     half.replace(target)
 

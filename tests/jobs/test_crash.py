@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -68,6 +69,29 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     drive(work(), 60)
     with sqlite3.connect(data / "danqing.db") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_an_engine_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
+    rng = random.Random()
+
+    async def work() -> None:
+        service = make_service(tmp_path / "data", settings={"engine_attempts": 100, "engine_jobs_in_flight": 4})
+        await service.start()
+        try:
+            jobs = [await service.submit(a_request(steps=10, n_iter=2, seed=n), owner="li") for n in range(40)]
+            for _ in range(5):
+                await until(lambda: service.readiness().ready)
+                await asyncio.sleep(rng.uniform(0, 0.1))
+                os.kill(service._link.pid, signal.SIGKILL)
+                await until(lambda: not service.readiness().ready)
+            for job in jobs:
+                done = await service.wait(job.id)
+                assert (done.state, len(done.pictures)) == (JobState.DONE, 2)
+            check_pictures(service, tmp_path / "data", [job.id for job in jobs])
+        finally:
+            await service.stop()
+
+    drive(work(), 60)
 
 
 WEB = """

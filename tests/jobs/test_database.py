@@ -32,6 +32,7 @@ def test_a_new_file_is_durable_and_current(tmp_path: Path) -> None:
         ]
     )
     assert pragmas == ["wal", 2, 1]
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("a.db*")} == {0o600}
     database.close()
     assert version(tmp_path / "a.db") == len(list(MIGRATIONS.glob("*.sql")))
     assert not list(tmp_path.glob("*.bak"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import secrets
@@ -62,7 +63,8 @@ def sweep(data: Path, database: Database, hours: float, now: float | None = None
     Returns:
         how many were removed.
     """
-    before = (time.time() if now is None else now) - hours * 3600
+    now = time.time() if now is None else now
+    before = now - hours * 3600
     rows = database.rows("SELECT * FROM picture WHERE temporary = 1 AND complete = 1 AND created < ?", (before,))
     gone = [row for row in rows if _remove(data / row["path"])]
     if gone:
@@ -71,7 +73,7 @@ def sweep(data: Path, database: Database, hours: float, now: float | None = None
                 "DELETE FROM picture WHERE id = ?", [(row["id"],) for row in gone]
             )
         )
-    _remove_empty(data / FOLDERS[True])
+    _remove_empty(data / FOLDERS[True], now - 3600)
     return len(gone)
 
 
@@ -84,12 +86,12 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _remove_empty(folder: Path) -> None:
+def _remove_empty(folder: Path, before: float) -> None:
+    """Empty folders unchanged since `before`: into a younger one a picture may just be on its way."""
     for day in folder.glob("*/"):
-        try:
-            day.rmdir()
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            if day.stat().st_mtime < before:
+                day.rmdir()
 
 
 def rebuild(data: Path, database: Database, owner: str) -> int:

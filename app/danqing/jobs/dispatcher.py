@@ -32,6 +32,9 @@ VERSION = f"danqing {__version__}"
 STORING_AT_ONCE = 4
 """Pictures being encoded and written; while so many are, the engine is not listened to, which bounds memory."""
 
+CANCELLED_WAIT = 0.05
+"""Seconds until a job that was cancelled while being claimed has left the queue."""
+
 FULL_DISK_WAIT = 1.0
 """Seconds between two tries to write the queue's own file when the disk is full."""
 
@@ -106,7 +109,9 @@ class Dispatcher:
                 if not db.is_full(error):
                     raise
                 return FULL_DISK_WAIT
-            if claimed and not live.over.is_set():
+            if not claimed:
+                return CANCELLED_WAIT
+            if not live.over.is_set():
                 await self._hand_out(live)
         now = time.time()
         return min((live.not_before - now for live in self._board.queued() if live.not_before > now), default=None)
@@ -123,17 +128,27 @@ class Dispatcher:
         return 1 < self._limits.attempts <= live.attempts + 1
 
     async def _hand_out(self, live: Live) -> None:
+        if not self._open:  # the engine was lost while the job was claimed
+            await self._persist(lambda: self._store.requeue(live.job.id))
+            return
         token = live.job.id if not live.submissions else f"{live.job.id}.{next(self._numbers)}"
         self._board.start(live, token, time.time())
         request: dict[str, Any] = live.job.request.model_dump(mode="json")
-        await self._tell({"op": "submit", "job": token, "request": request})
+        if not await self._tell({"op": "submit", "job": token, "request": request}):
+            self._open = False
+            if live.token == token and not live.ending:
+                live.ending = True
+                await self._persist(lambda: self._store.requeue(live.job.id))
+                self._back(live)
 
-    async def _tell(self, body: dict[str, Any]) -> None:
+    async def _tell(self, body: dict[str, Any]) -> bool:
+        """False when there is no engine: then `lost` has been called, or is on its way, for every running job."""
         try:
             await self._send(Message(body))
         except OSError as error:
-            # `lost` is on its way and takes care of every running job.
             log.info("engine did not listen", op=body["op"], error=str(error))
+            return False
+        return True
 
     # -- listening -----------------------------------------------------------------------------------------------------
 
@@ -260,23 +275,27 @@ class Dispatcher:
 
     async def _settled(self, live: Live, error: DanqingError | None, interrupted: bool) -> None:
         await self._settle(live)
-        await self._end_as(live, error, interrupted)
+        try:
+            await self._end_as(live, error, interrupted)
+        except Exception:
+            # Nothing can be written about it: whoever waits is told to look, and the next start draws it again.
+            log.exception("the end of a job was not stored", job=live.job.id)
+            self._board.remove(live)
 
     async def _end_as(self, live: Live, error: DanqingError | None, interrupted: bool) -> None:
-        count, wanted = len(live.job.pictures), live.job.request.image_count
-        error = error or live.trouble
+        count, wanted, trouble = len(live.job.pictures), live.job.request.image_count, live.trouble
+        if trouble:
+            await self._tell({"op": "cancel", "job": live.token})
+        if error is None and trouble and trouble.code == "disk_full" and not live.interrupting:
+            await self._disk_full(live, trouble)
+            return
+        error = error or trouble
         if error is None and count < wanted and not interrupted:
             error = DanqingError("internal", reference=f"{count} of {wanted} pictures")
-        if error is None:
-            await self.end(live, JobState.DONE, interrupted=interrupted)
-        elif error is live.trouble and error.code == "disk_full" and not live.interrupting:
-            await self._disk_full(live, error)
-        else:
-            await self.end(live, JobState.FAILED, error=error)
+        await self.end(live, JobState.FAILED if error else JobState.DONE, error=error, interrupted=interrupted)
 
     async def _disk_full(self, live: Live, error: DanqingError) -> None:
         """Draw it again when there may be room; after the last try its owner is told."""
-        await self._tell({"op": "cancel", "job": live.token})
         tries = live.disk_tries + 1
         if tries >= self._limits.disk_tries:
             await self.end(live, JobState.FAILED, error=error)

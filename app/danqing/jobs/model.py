@@ -47,7 +47,7 @@ class JobView:
 
     job: Job
     position: int = 0
-    """Jobs ahead of it in the queue, 0 when it runs or is over."""
+    """Jobs ahead of it, those that run included; 0 when it runs or is over."""
     step: int = 0
     steps: int = 0
     image: int = 0
