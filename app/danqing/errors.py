@@ -105,6 +105,12 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "模型文件“{name}”可能执行代码，已拒绝：{reason}。",
     ),
     (
+        "manifest_broken",
+        422,
+        "The model manifest {file} is wrong at {where}: {reason}.",
+        "模型清单 {file} 的 {where} 处有误：{reason}。",
+    ),
+    (
         "nan_picture",
         422,
         "The model “{name}” gave no valid numbers for this picture. Try another model or VAE.",
