@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from danqing import log
 from danqing.app import load_settings
 from danqing.jobs.model import JobState
 from danqing.jobs.service import JobService
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("-o", "--output", type=Path, default=TARGET)
     options = parser.parse_args()
+    log.configure(level="warning")
     with tempfile.TemporaryDirectory() as data:
         sheet = strip(asyncio.run(draw(Path(data), options.seed)))
     options.output.parent.mkdir(parents=True, exist_ok=True)

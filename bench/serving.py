@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.peer import Peer, Timing
 from bench.report import Cell, percentile, show
+from danqing import log
 from danqing.app import load_settings
 from danqing.engine.catalog import sampler_names
 from danqing.jobs.service import JobService
@@ -88,11 +89,12 @@ async def measure(
     checkpoint: Checkpoint, library: Library, data: Path, threads: int, rounds: int
 ) -> list[dict[str, Cell]]:
     """All levels; each side is warmed with every request, one by one and all at once, before anything counts."""
-    settings = load_settings(data, {"engine_threads": threads})
-    wanted = [checked(request, settings) for request in requests(checkpoint)]
+    settings = load_settings(data, {"engine_threads": options.threads})
+    checkpoint = library.default()
+    wanted = [checked(request, settings) for request in requests(checkpoint, options.requests)]
     service = JobService(data, settings, library=library)
     await service.start()
-    peer = await asyncio.to_thread(Peer, checkpoint, threads, data)
+    peer = await asyncio.to_thread(Peer, checkpoint, options.threads, data)
     rows: list[dict[str, Cell]] = []
     try:
         while not service.readiness().ready:
@@ -101,9 +103,9 @@ async def measure(
             for batch in groups(wanted, size, 1):
                 await draw_ours(service, batch)
         await asyncio.to_thread(peer.draw, wanted)
-        for level in LEVELS:
+        for level in options.levels:
             theirs, ours = [], []
-            for batch in groups(wanted, level, rounds):
+            for batch in groups(wanted, level, options.rounds):
                 theirs.append(await asyncio.to_thread(peer.draw, batch))
                 ours.append(await draw_ours(service, batch))
             rows += [summary("diffusers", level, theirs), summary("danqing", level, ours)]
@@ -114,16 +116,31 @@ async def measure(
     return rows
 
 
+def lay_in(model: Path, data: Path) -> None:
+    """Put a checkpoint, and the YAML beside it, where the library of `data` looks."""
+    folder = data / "models" / "Stable-diffusion"
+    folder.mkdir(parents=True)
+    for path in (model, model.with_suffix(".yaml")):
+        if path.exists():
+            (folder / path.name).symlink_to(path.resolve())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.serving", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1, help="how often each level draws all 16 requests")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="torch threads of each side")
+    parser.add_argument("--levels", type=int, nargs="+", default=LEVELS, help="how many requests at once")
+    parser.add_argument("--requests", type=int, default=16, help="how many different ones there are")
+    parser.add_argument("--model", type=Path, help="a checkpoint file to draw with; danqing-mini when none is named")
     options = parser.parse_args()
+    log.configure(level="warning")
     with tempfile.TemporaryDirectory() as name:
         data = Path(name)
+        if options.model:
+            lay_in(options.model, data)
         library = Library(data)
         checkpoint = library.default()
-        rows = asyncio.run(measure(checkpoint, library, data, options.threads, options.rounds))
+        rows = asyncio.run(measure(library, data, options))
     notes = [
         f"Model {checkpoint.name}, {checkpoint.native_size}×{checkpoint.native_size}, float32, {options.threads} threads a side; "
         f"16 requests, {', '.join(sampler_names())} in turn, 16 to 24 steps, drawn in groups of “at once”.",
