@@ -85,34 +85,44 @@ def summary(side: str, level: int, runs: list[list[Timing]]) -> dict[str, Cell]:
     }
 
 
-async def measure(
-    checkpoint: Checkpoint, library: Library, data: Path, threads: int, rounds: int
-) -> list[dict[str, Cell]]:
-    """All levels; each side is warmed with every request, one by one and all at once, before anything counts."""
+async def measure(library: Library, data: Path, options: argparse.Namespace) -> list[dict[str, Cell]]:
+    """A row for each side and level."""
     settings = load_settings(data, {"engine_threads": options.threads})
     checkpoint = library.default()
     wanted = [checked(request, settings) for request in requests(checkpoint, options.requests)]
     service = JobService(data, settings, library=library)
     await service.start()
-    peer = await asyncio.to_thread(Peer, checkpoint, options.threads, data)
+    peer = Peer(checkpoint, options.threads, data)
     rows: list[dict[str, Cell]] = []
     try:
-        while not service.readiness().ready:
-            await asyncio.sleep(0.1)
-        for size in (1, 16, 4):
-            for batch in groups(wanted, size, 1):
-                await draw_ours(service, batch)
-        await asyncio.to_thread(peer.draw, wanted)
+        await warm(service, peer, wanted)
         for level in options.levels:
-            theirs, ours = [], []
-            for batch in groups(wanted, level, options.rounds):
-                theirs.append(await asyncio.to_thread(peer.draw, batch))
-                ours.append(await draw_ours(service, batch))
-            rows += [summary("diffusers", level, theirs), summary("danqing", level, ours)]
-            rows[-1]["times the peer"] = float(rows[-1]["pictures/s"] or 0) / float(rows[-2]["pictures/s"] or 1)
+            rows += await compare(service, peer, groups(wanted, level, options.rounds))
     finally:
         peer.close()
         await service.stop()
+    return rows
+
+
+async def warm(service: JobService, peer: Peer, wanted: list[GenerateRequest]) -> None:
+    """Each side draws every request, ours one by one, all at once and in fours, before anything counts."""
+    while not service.readiness().ready:
+        await asyncio.sleep(0.1)
+    for size in (1, len(wanted), 4):
+        for batch in groups(wanted, size, 1):
+            await draw_ours(service, batch)
+    await asyncio.to_thread(peer.draw, wanted)
+
+
+async def compare(service: JobService, peer: Peer, batches: list[list[GenerateRequest]]) -> list[dict[str, Cell]]:
+    """Both sides draw each batch, in turn: two rows."""
+    theirs, ours = [], []
+    for batch in batches:
+        theirs.append(await asyncio.to_thread(peer.draw, batch))
+        ours.append(await draw_ours(service, batch))
+    rows = [summary("diffusers", len(batches[0]), theirs), summary("danqing", len(batches[0]), ours)]
+    for row in rows:
+        row["times the peer"] = float(row["pictures/s"] or 0) / float(rows[0]["pictures/s"] or 1)
     return rows
 
 
