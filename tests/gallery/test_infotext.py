@@ -94,9 +94,9 @@ def test_numbers_that_are_none_are_left_out() -> None:
 
 @pytest.mark.parametrize("text", ["a" * 10**6, " " * 10**6 + "x", 'a:"' * 300000, 'aa: \\",' * 200000])
 def test_a_megabyte_is_read_in_linear_time(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     infotext.parse("prompt\n" + text)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(

@@ -16,16 +16,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import contextlib
-import io
 import os
 import random
 import signal
 from pathlib import Path
 
-from PIL import Image
-
 from danqing.engine.protocol import ImageFacts, Message, read_message
+
+PREVIEW = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGM8wYAdMOEQH6QSAKKAANhVIlE9AAAAAElFTkSuQmCC"
+)
+"""8x8, red."""
 
 
 def pixels(seed: int, width: int, height: int) -> bytes:
@@ -81,7 +84,7 @@ class FakeEngine:
                 if job in self.interrupted:
                     break
                 place = {"step": index * steps + step, "steps": count * steps, "image": index, "images": count}
-                self.emit({"event": "progress", "job": job, **place}, *([preview(step)] if step % 2 else []))
+                self.emit({"event": "progress", "job": job, **place}, *([PREVIEW] if step % 2 else []))
                 if step == steps // 2:
                     self.misbehave(job, request["prompt"].split())
             self.image(job, index, request)
@@ -112,12 +115,6 @@ class FakeEngine:
             self.emit({"event": "image", "job": job, "index": 0, "facts": {"no": "facts"}})
         if "garbage" in words:
             self.writer.write(b"GET / HTTP/1.1\r\n\r\n")
-
-
-def preview(step: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), (step % 256, 0, 0)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 async def main() -> None:

@@ -40,7 +40,7 @@ def a_request(prompt: str = "a red circle", **fields: Any) -> GenerateRequest:
     return GenerateRequest(**{"prompt": prompt, "width": 64, "height": 64, "steps": 4, "seed": 7} | fields)
 
 
-def drive(work: Coroutine[Any, Any, None], seconds: float = 20) -> None:
+def drive(work: Coroutine[Any, Any, None], seconds: float = 90) -> None:
     """Run a test's coroutine; one that hangs fails."""
 
     async def bounded() -> None:
@@ -50,7 +50,7 @@ def drive(work: Coroutine[Any, Any, None], seconds: float = 20) -> None:
     asyncio.run(bounded())
 
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+async def until(condition: Callable[[], object], seconds: float = 45) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

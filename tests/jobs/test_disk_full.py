@@ -17,8 +17,8 @@ from danqing.jobs.model import JobState
 
 from .support import Running, a_request, drive, make_service, until
 
-BIG = {"width": 1024, "height": 1024, "steps": 1}
-"""3 MB of noise as PNG."""
+BIG = {"width": 640, "height": 640, "steps": 1}
+"""1.2 MB of noise as PNG."""
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def test_a_picture_without_room_fails_with_a_reason_after_some_tries(running: Ru
     async def work() -> None:
         async with running(settings={"disk_tries": 3}) as service:
             await until(lambda: service.readiness().ready)
-            with no_file_larger_than(2 * 2**20):
+            with no_file_larger_than(2**20):
                 big = await service.submit(a_request(**BIG), owner="li")
                 small = await service.submit(a_request(), owner="li")
                 assert (await service.wait(small.id)).state is JobState.DONE
@@ -61,7 +61,7 @@ def test_room_made_in_time_saves_the_job(running: Running, tmp_path: Path) -> No
     async def work() -> None:
         async with running(settings={"disk_tries": 10}) as service:
             await until(lambda: service.readiness().ready)
-            with no_file_larger_than(2 * 2**20):
+            with no_file_larger_than(2**20):
                 job = await service.submit(a_request(n_iter=2, **BIG), owner="li")
                 await until(lambda: service._board.find(job.id).disk_tries > 0)
                 assert service.view(job.id).job.state in (JobState.QUEUED, JobState.RUNNING)

@@ -65,7 +65,7 @@ def test_views_progress_preview_and_end(running: Running) -> None:
             assert any(view.preview and view.preview.startswith(b"\x89PNG") for view in seen)
             ids = [view.preview_id for view in seen if view.job.state is JobState.RUNNING]
             assert ids == sorted(ids)
-            assert any(view.eta is not None and view.eta < 5 for view in seen)
+            assert any(view.eta is not None and view.eta < 60 for view in seen)
             assert seen[-1].job.state is JobState.DONE
             assert seen[-1].progress == 1.0
             after = [view.job.state async for view in service.changes(job.id)]
