@@ -27,6 +27,7 @@ from danqing.errors import DanqingError, Language
 
 if TYPE_CHECKING:
     from danqing.jobs.service import JobService
+    from danqing.settings import Settings
 
 T = TypeVar("T")
 Message = MutableMapping[str, Any]
@@ -77,8 +78,8 @@ class OwnPhase:
 class Front:
     """The ASGI app that uvicorn runs, before and after the real one is there."""
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, door: Door, settings: Settings) -> None:
+        self.door, self.settings = door, settings
         self.app: App | None = None
         self.service: JobService | None = None
         self.failure: BaseException | None = None
@@ -172,7 +173,7 @@ class Front:
     async def _start_and_hold(self) -> None:
         from danqing import app as house
 
-        settings = house.load_settings(self.door.data)
+        settings = self.settings
         house.configure_logging(settings)
         library, service = house.rooms(self.door.data, settings)
         with self.phase("queue"):
@@ -298,7 +299,10 @@ def shown(host: str) -> str:
 
 
 async def _serve(door: Door, listener: socket.socket) -> int:
-    front = Front(door)
+    from danqing.app import load_settings
+
+    settings = load_settings(door.data)
+    front = Front(door, settings)
     config = uvicorn.Config(
         front,
         http="h11",
@@ -310,7 +314,7 @@ async def _serve(door: Door, listener: socket.socket) -> int:
         server_header=False,
         # The address of a peer is what it is; whom to believe about others is a setting, read by the app.
         proxy_headers=False,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=settings.get_int("shutdown_seconds"),
     )
     server = Server(config, front)
 

@@ -106,3 +106,14 @@ def test_gzip_and_time(client: httpx.Client) -> None:
     assert "content-encoding" not in plain.headers
     assert plain.json() == packed.json()
     assert 0 <= float(plain.headers["x-process-time"]) < 60
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_docs_need_nothing_from_elsewhere(client: httpx.Client, path: str) -> None:
+    page = client.get(path)
+    assert page.status_code == 200
+    for word in ("/sdapi/v1/txt2img", "cfg_scale", "/sdapi/v1/png-info"):
+        assert word in page.text
+    assert "://" not in page.text
+    schema = client.get("/openapi.json").json()
+    assert {"/sdapi/v1/txt2img", "/sdapi/v1/options"} <= set(schema["paths"])

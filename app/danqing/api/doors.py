@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from danqing import __version__
-from danqing.api import errors
+from danqing.api import docs, errors
 from danqing.api.auth import Logins
 from danqing.api.context import Context
 from danqing.api.guard import BodyLimit, Envelope, Guard, Squeeze
@@ -36,6 +36,8 @@ def build(service: JobService, library: Library, settings: Settings, logins: Log
     app = FastAPI(
         title="Danqing 丹青",
         version=__version__,
+        docs_url=None,
+        redoc_url=None,
         middleware=_middlewares(settings, logins, metrics),
     )
     app.state.stopping = stopping
@@ -47,6 +49,8 @@ def build(service: JobService, library: Library, settings: Settings, logins: Log
     app.add_api_route("/logout", pages.leave, methods=["POST"], include_in_schema=False)
     # Gradio has a way out of its own, by GET: a link on another site must not log anybody out.
     app.add_api_route("/logout", pages.stay, methods=["GET"], include_in_schema=False)
+    for path in ("/docs", "/redoc"):
+        app.add_api_route(path, docs.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/metrics", metrics.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/pictures/{picture_id}", pictures.show, methods=["GET"])
     app.include_router(sdapi(context))
