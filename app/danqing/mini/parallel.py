@@ -1,7 +1,8 @@
-"""Training in a few one-thread processes: one gradient buffer, one all-reduce a step.
+"""Training in a few one-thread processes that meet now and then and average their weights.
 
-Two processes of one thread beat one process of two threads by far on nets this small. With a GPU
-there is one process and everything lies on it.
+Two processes of one thread beat one process of two threads by far on nets this small, and processes
+that meet by the clock, not at every step, never wait for one whose core is busy with other work. With
+a GPU there is one process and everything lies on it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -82,16 +83,20 @@ class Flat:
             dist.broadcast(self.flat.data, 0)
 
     def step(self, rate: float, mean_decay: float = 0.99) -> None:
-        """Average gradients over the processes, clip them to norm 1, update, forget them."""
-        if world() > 1:
-            dist.all_reduce(self.grad)
-        norm = float(self.grad.norm()) / world()
-        self.grad.mul_(min(1.0, 1.0 / (norm + 1e-6)) / world())
+        """Clip gradients to norm 1, update, forget them."""
+        self.grad.mul_(min(1.0, 1.0 / (float(self.grad.norm()) + 1e-6)))
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
         self.grad.zero_()
         self.steps += 1
         self.mean.lerp_(self.flat.data, 1 - min(mean_decay, self.steps / (self.steps + 30)))
+
+    def blend(self) -> None:
+        """Average the weights and their running means over the processes."""
+        if world() > 1:
+            for vector in (self.flat.data, self.mean):
+                dist.all_reduce(vector)
+                vector /= world()
 
     def use_mean(self) -> None:
         """Put the running mean into the nets, for good."""
@@ -115,21 +120,40 @@ class Flat:
 
 
 class Clock:
-    """Minutes spent of a budget, the same in all processes; survives a resume through `before`."""
+    """A budget of minutes cut into rounds; `before` is what earlier runs spent of it.
 
-    def __init__(self, minutes: float, before: float = 0.0) -> None:
+    Within a round every process steps by its own clock; what all must do together (average, save,
+    fill a cache) happens between rounds, which come in the same number and order to all.
+    """
+
+    def __init__(self, minutes: float, before: float = 0.0, seconds: float = 15.0) -> None:
+        wait()
         self.minutes, self.before, self.start = minutes, before, time.monotonic()
+        self.count = max(1, math.ceil((minutes - before) * 60 / seconds))
+        self.round, self.length = 0, (minutes - before) / self.count
 
     def spent(self) -> float:
-        """Minutes spent so far, as process 0 sees them."""
-        now = torch.tensor([self.before + (time.monotonic() - self.start) / 60])
-        if world() > 1:
-            dist.broadcast(now, 0)
-        return float(now)
+        """Minutes spent so far, by this process's clock."""
+        return self.before + (time.monotonic() - self.start) / 60
 
-    def fraction(self) -> float:
-        """Share of the budget that is spent; 1 or more ends a stage."""
-        return self.spent() / max(self.minutes, 1e-6)
+    def rounds(self) -> Iterator[float]:
+        """The share of the budget gone at the start of each round, the same in all processes."""
+        for number in range(self.count):
+            self.round = number
+            yield (self.before + self.round * self.length) / self.minutes
+
+    def steps(self) -> Iterator[float]:
+        """The share of the budget gone at each step, until the round is over."""
+        end = self.before + (self.round + 1) * self.length
+        while (now := self.spent()) < end:
+            yield now / self.minutes
+
+
+def shared(clock: Clock, flat: Flat) -> Iterator[float]:
+    """The steps of a whole budget, the weights averaged after every round."""
+    for _ in clock.rounds():
+        yield from clock.steps()
+        flat.blend()
 
 
 def trapezoid(fraction: float, warm: float = 0.02, tail: float = 0.15) -> float:

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from danqing.mini import parallel
 from danqing.mini.captions import caption
 from danqing.mini.nets import TOKENS, WIDTH, new_text
-from danqing.mini.parallel import Clock, Flat, cosine, save_whole, say
+from danqing.mini.parallel import Clock, Flat, cosine, save_whole, say, shared
 from danqing.mini.poses import POSES
 from danqing.mini.scenes import COLOURS, PLACES, SHAPES, THINGS, Scene, mixed_stage, sample_scene
 from danqing.mini.words import END, Words
@@ -83,7 +83,7 @@ def train_text(out: Path, minutes: float) -> None:
     head = nn.Linear(WIDTH, sum(map(len, ATTRIBUTES.values()))).to(where)
     flat, clock = Flat([*text.parameters(), *head.parameters()]), Clock(minutes)
     lesson, seen = Lesson(words, 11 + parallel.rank()), torch.zeros(0)
-    while (done := clock.fraction()) < 1:
+    for done in shared(clock, flat):
         rows, truth = (t.to(where) for t in lesson.batch(32, 0.15 if done > 0.6 else 0.0))
         states, guesses = read_out(text(input_ids=rows)[0], rows, head)
         both = truth.repeat(2, 1)

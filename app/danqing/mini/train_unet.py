@@ -22,21 +22,19 @@ from danqing.mini.parallel import Clock, Flat, save_whole, say, scalar, trapezoi
 from danqing.mini.scenes import STAGES, mixed_stage
 from danqing.mini.words import Words
 
-RATE = 1e-3
+RATE = 8e-4
 TEXT_RATE = 0.1
 """The text encoder already knows the words: it follows at a tenth of the UNet's rate."""
 
-BATCH = {"cpu": 16, "cuda": 512}
+BATCH = {"cpu": 8, "cuda": 512}
 OFFSET = 0.2
 UNSAID = 0.1
 """Share of empty captions, for classifier-free guidance."""
 
-SAVE_MINUTES = 3.0
-
 
 @dataclass(frozen=True)
 class Phase:
-    """From `start` (share of the minutes) on: weights of STAGES, cached pictures of each, caption drop."""
+    """From `start` (share of the minutes) on: weights of STAGES, cached pictures in all, caption drop."""
 
     start: float
     weights: tuple[float, ...]
@@ -46,9 +44,9 @@ class Phase:
 
 PHASES = (
     Phase(0.0, (1, 0, 0, 0, 0), 4000),
-    Phase(0.15, (0.3, 0.55, 0, 0.1, 0.05), 5000),
-    Phase(0.35, (0.12, 0.28, 0.42, 0.12, 0.06), 6000),
-    Phase(0.75, (0.15, 0.25, 0.35, 0.17, 0.08), 6000, 0.15),
+    Phase(0.14, (0.3, 0.5, 0, 0.15, 0.05), 5000),
+    Phase(0.32, (0.15, 0.25, 0.38, 0.16, 0.06), 8000),
+    Phase(0.75, (0.15, 0.25, 0.33, 0.18, 0.09), 10000, 0.12),
 )
 
 
@@ -87,7 +85,7 @@ class Trainer:
         self.samples, before = 0, 0.0
         if resume and (out / "unet.pt").exists():
             before = self._load()
-        self.clock, self.saved = Clock(minutes, before), before
+        self.clock = Clock(minutes, before)
         self.rng = random.Random(parallel.rank() + 100 * int(before * 60))
         torch.manual_seed(parallel.rank() + 100 * int(before * 60))
         self.signals = signal(self.where)
@@ -95,16 +93,18 @@ class Trainer:
     def run(self) -> None:
         """Train until the minutes are spent, then save once more."""
         seen: list[Tensor] = []
-        while (done := self.clock.fraction()) < 1:
+        for done in self.clock.rounds():
             self._enter(done)
-            seen.append(self._step(done))
-            if self.flats[0].steps % 100 == 0:
+            for now in self.clock.steps():
+                seen.append(self._step(now))
+            for flat in self.flats:
+                flat.blend()
+            if self.clock.round % 4 == 3:
                 say(f"unet {self.clock.spent():.1f} min, {self.samples} samples, loss {scalar(seen):.4f}")
                 seen.clear()
-            spent = self.clock.spent()
-            if spent - self.saved > SAVE_MINUTES:
-                self._save(spent)
-        self._save(self.clock.spent())
+            if self.clock.round % 12 == 11:
+                self._save(self.clock.spent())
+        self._save(self.clock.minutes)
 
     def _enter(self, done: float) -> None:
         """Start the phase of this moment, if it is a new one."""
@@ -112,7 +112,9 @@ class Trainer:
         if phase == self.phase:
             return
         self.phase = phase
-        self.cache.fill({s: phase.pictures for s, w in zip(STAGES, phase.weights, strict=True) if w})
+        whole = sum(phase.weights)
+        shares = zip(STAGES, phase.weights, strict=True)
+        self.cache.fill({s: int(phase.pictures * w / whole) for s, w in shares if w})
         say(f"unet phase from {phase.start}: {dict(zip(STAGES, phase.weights, strict=True))}")
 
     def _batch(self) -> tuple[Tensor, Tensor]:
@@ -141,7 +143,6 @@ class Trainer:
         return loss.detach()
 
     def _save(self, spent: float) -> None:
-        self.saved = spent
         if parallel.rank() == 0:
             states = [flat.state() for flat in self.flats]
             save_whole({"flats": states, "minutes": spent, "samples": self.samples}, self.out / "unet.pt")

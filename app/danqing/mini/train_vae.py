@@ -18,7 +18,7 @@ from danqing.mini import parallel
 from danqing.mini.drawing import render
 from danqing.mini.linear_start import start_linear
 from danqing.mini.nets import new_vae
-from danqing.mini.parallel import Clock, Flat, cosine, save_whole, say, scalar
+from danqing.mini.parallel import Clock, Flat, cosine, save_whole, say, scalar, shared
 from danqing.mini.scenes import SIZE, mixed_stage, sample_scene
 
 CROP = 48
@@ -78,7 +78,7 @@ def train_vae(out: Path, minutes: float) -> None:
     vae = start_linear(new_vae()).to(parallel.device())
     flat, clock = Flat(vae.parameters(), 1e-4), Clock(minutes)
     windows, seen = Windows(parallel.rank() + 1), []
-    while (done := clock.fraction()) < 1:
+    for done in shared(clock, flat):
         full = done > 0.8 and flat.steps % 3 == 0
         truth = windows.batch(1 if full else 8, full).to(parallel.device())
         hidden = vae.encode(truth).latent_dist
@@ -106,7 +106,7 @@ def train_decoder(out: Path, minutes: float, noise: float = 0.12) -> None:
     spread = latent_statistics(vae)[1].view(1, 4, 1, 1)
     flat, clock = Flat(vae.parameters(), 1e-4), Clock(minutes)
     windows, seen = Windows(parallel.rank() + 51), []
-    while (done := clock.fraction()) < 1:
+    for done in shared(clock, flat):
         full = flat.steps % 3 == 0
         truth = windows.batch(1 if full else 8, full).to(parallel.device())
         with torch.no_grad():
