@@ -50,12 +50,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 def show(name: str, title: str, rows: Sequence[Mapping[str, Cell]], notes: Sequence[str] = (), **more: object) -> None:
     """Print the rows as a Markdown table and write them, with the machine's facts, to bench/out/NAME.json."""
     facts = machine()
-    print(f"\n## {title}\n")
-    columns = list(rows[0])
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "|".join(" --- " if isinstance(rows[0][column], str) else " ---: " for column in columns) + "|")
-    for row in rows:
-        print("| " + " | ".join(_text(row.get(column)) for column in columns) + " |")
+    print(f"\n## {title}\n\n{markdown(rows)}", end="")
     for note in notes:
         print(f"\n{note}")
     print("\n" + ", ".join(f"{key} {value}" for key, value in facts.items()))
@@ -69,6 +64,17 @@ def show(name: str, title: str, rows: Sequence[Mapping[str, Cell]], notes: Seque
         **more,
     }
     (OUT / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def markdown(rows: Sequence[Mapping[str, Cell]]) -> str:
+    """The rows as a Markdown table; the columns are those of the first row, then others as they come."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = ["| " + " | ".join(columns) + " |"]
+    lines.append(
+        "|" + "|".join(" --- " if isinstance(rows[0].get(column), str) else " ---: " for column in columns) + "|"
+    )
+    lines += ["| " + " | ".join(_text(row.get(column)) for column in columns) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
 
 
 def _text(value: Cell) -> str:

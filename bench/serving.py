@@ -153,7 +153,7 @@ def main() -> None:
         rows = asyncio.run(measure(library, data, options))
     notes = [
         f"Model {checkpoint.name}, {checkpoint.native_size}×{checkpoint.native_size}, float32, {options.threads} threads a side; "
-        f"16 requests, {', '.join(sampler_names())} in turn, 16 to 24 steps, drawn in groups of “at once”.",
+        f"{options.requests} requests, {', '.join(sampler_names())} in turn, 16 to 24 steps, drawn in groups of “at once”.",
         "diffusers: StableDiffusionPipeline behind a lock, warm; its preview counts from its first step's callback. "
         "danqing: JobService with its durable queue, PNG files and previews, engine in a process of its own.",
     ]
