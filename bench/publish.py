@@ -21,6 +21,7 @@ TITLES = {
 }
 
 Record = dict[str, Any]
+PREVIEW = "last user's first preview s"
 
 
 def load(name: str) -> Record:
@@ -70,38 +71,8 @@ def summary(chinese: bool) -> str:
         "first": f"{start['first picture s']:.1f}",
         **{aspect: held_out[f"{aspect} %"] for aspect in ("background", "colour", "shape")},
     }
-    return (CHINESE if chinese else ENGLISH).format(**values)
-
-
-PREVIEW = "last user's first preview s"
-
-ENGLISH = """\
-On {cores} cores of an {cpu}, without a GPU, torch {torch}, danqing-mini at 128×128 pixels in float32:
-
-| what | figure | printed by |
-| --- | --- | --- |
-| {most} requests at once, all different | {rate} pictures/s, {ratio} times diffusers behind a lock; the last user sees a preview after {preview} s ({waits} s there) | `.venv/bin/python -m bench serving` |
-| one request alone | {alone} times diffusers | the same |
-| the engine's own work per step | {overhead} ms | `.venv/bin/python -m bench overhead` |
-| from `danqing serve` to an open port, ready, and the first picture after that | {port} s, {ready} s, {first} s | `.venv/bin/python -m bench start` |
-| danqing-mini, pairs of shape and colour it never saw | background {background} %, colour {colour} %, shape {shape} % right | `.venv/bin/python -m bench mini` |
-
-All of them are in [docs/benchmarks.md](docs/benchmarks.md); `make bench` prints them on your machine.
-"""
-
-CHINESE = """\
-{cpu} 的 {cores} 个核，无显卡，torch {torch}，danqing-mini，128×128 像素，float32：
-
-| 项目 | 数据 | 命令 |
-| --- | --- | --- |
-| {most} 个互不相同的请求同时到来 | 每秒 {rate} 张，是加锁的 diffusers 的 {ratio} 倍；最后一位用户在 {preview} 秒后看到预览（后者为 {waits} 秒） | `.venv/bin/python -m bench serving` |
-| 单独一个请求 | 是 diffusers 的 {alone} 倍 | 同上 |
-| 引擎每步自身的开销 | {overhead} 毫秒 | `.venv/bin/python -m bench overhead` |
-| 从 `danqing serve` 到端口打开、就绪，以及之后的第一张图 | {port} 秒、{ready} 秒、{first} 秒 | `.venv/bin/python -m bench start` |
-| danqing-mini，训练中从未见过的形状与颜色组合 | 背景 {background} %、颜色 {colour} %、形状 {shape} % 正确 | `.venv/bin/python -m bench mini` |
-
-全部数据见 [docs/benchmarks.zh-CN.md](docs/benchmarks.zh-CN.md)；`make bench` 可在您的机器上测量。
-"""
+    template = Path(__file__).with_name("summary.zh-CN.md" if chinese else "summary.md")
+    return template.read_text("utf-8").format(**values)
 
 
 def main() -> None:
