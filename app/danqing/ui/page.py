@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parent / "static"
 
-SPOKEN = ("close", "previous", "next", "download", "copy", "copied", "use", "lost")
+SPOKEN = ("close", "previous", "next", "download", "copy", "copied", "use", "lost", "error_title")
 """Words that the script in the browser says."""
 
 SESSION_SECONDS = 24 * 3600

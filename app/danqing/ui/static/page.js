@@ -176,10 +176,17 @@ window.danqing = (() => {
     }
   }
 
-  // Gradio says this in English only.
+  // What Gradio's notices say in English only.
   function notices() {
-    for (const text of document.querySelectorAll('.toast-text')) {
+    for (const title of document.querySelectorAll('.toast-title.error')) {
+      const text = title.firstChild;
+      if (/^(Error|Connection Lost)\b/.test(text?.data || '')) text.data = text.data.replace(/^(Error|Connection Lost)/, say('error_title'));
+    }
+    for (const text of document.querySelectorAll('[data-testid=toast-text]')) {
       if (text.textContent.startsWith('Connection to the server was lost')) text.textContent = say('lost');
+    }
+    for (const button of document.querySelectorAll('[data-testid=toast-close]')) {
+      if (button.ariaLabel !== say('close')) button.ariaLabel = say('close');
     }
   }
 
