@@ -288,6 +288,9 @@ def serve(door: Door) -> int:
     Raises:
         DanqingError: what the caller must mend: the port, the settings, the data folder.
     """
+    # From an open port on a signal must end quietly, also before there is a server that could hear it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
     listener = bind(door.host, door.port)
     sys.stdout.write(f"Danqing 丹青 http://{shown(door.host)}:{listener.getsockname()[1]}/\n")
     sys.stdout.flush()

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from sqlite3 import connect
 from typing import Any
 
 import httpx
 import pytest
 
+from danqing.api import doors
+from danqing.api.auth import AdminAccount, Logins
 from danqing.api.guard import same_host
+from danqing.app import build, load_settings, rooms
 from tests.api.support import SMALL, assert_four_keys
 from tests.conftest import Server
 
@@ -98,9 +105,6 @@ def test_headers(client: httpx.Client, path: str) -> None:
 
 def test_pictures(client: httpx.Client, server: Server) -> None:
     client.post("/sdapi/v1/txt2img", json=SMALL)
-    from contextlib import closing
-    from sqlite3 import connect
-
     with closing(connect(f"file:{server.data}/danqing.db?mode=ro", uri=True)) as database:
         (picture,) = database.execute("SELECT id FROM picture WHERE complete = 1 LIMIT 1").fetchone()
     answer = client.get(f"/pictures/{picture}")
@@ -186,9 +190,6 @@ def _call(client: httpx.Client, dependency: dict[str, Any], path: str) -> None:
 
 
 def test_gradio_knows_that_it_was_launched(tmp_path_factory: pytest.TempPathFactory) -> None:
-    from danqing.api.auth import Logins
-    from danqing.app import build, load_settings, rooms
-
     data = tmp_path_factory.mktemp("launched")
     settings = load_settings(data)
     library, service = rooms(data, settings)
@@ -203,3 +204,28 @@ def _gradio(outer: Any) -> Any:
     while outer is not None and not hasattr(outer, "get_blocks"):
         outer = getattr(outer, "app", None)
     return outer
+
+
+def test_a_proxy_that_is_believed(tmp_path: Path) -> None:
+    """The real address counts for back-off, https makes the cookie secure; from others the headers are ignored."""
+    settings = load_settings(tmp_path, {"proxy_addresses": "10.0.0.1", "login_free_tries": 1, "allowed_hosts": "*"})
+    library, service = rooms(tmp_path, settings)
+    account = AdminAccount(tmp_path)
+    app = doors.build(service, library, settings, Logins.at(tmp_path, settings, account, "127.0.0.1"))
+    password = account.password_file.read_text().strip()
+
+    async def log_in(peer: str, forwarded: str, password: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app=app, client=(peer, 1))
+        headers = {"X-Forwarded-For": forwarded, "X-Forwarded-Proto": "https"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://box.example.org") as client:
+            return await client.post("/login", data={"user": "admin", "password": password}, headers=headers)
+
+    async def visits() -> None:
+        # Waits double from one second; on a busy machine a check takes longer than the first of them.
+        assert 429 in [(await log_in("10.0.0.1", "1.1.1.1", "x")).status_code for _ in range(7)]
+        let_in = await log_in("10.0.0.1", "2.2.2.2", password)
+        assert let_in.status_code == 303
+        assert "secure" in let_in.headers["set-cookie"].lower()
+        assert 429 in [(await log_in("10.0.0.9", f"3.3.3.{n}", "x")).status_code for n in range(7)]
+
+    asyncio.run(visits())

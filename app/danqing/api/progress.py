@@ -53,11 +53,7 @@ class Progress:
         return SafeJson({})
 
     async def skip(self, request: Request) -> Response:
-        """End the batch that is being drawn.
-
-        Raises:
-            DanqingError: `not_available`, for a job of several batches.
-        """
+        """End the batch that is being drawn; refused for a job of several batches."""
         mine = await self._mine(request)
         if any(view.job.request.n_iter > 1 for view in mine):
             raise DanqingError("not_available", feature="skipping one batch of several")
