@@ -69,7 +69,7 @@ def test_words_never_trained_share_the_unknowns_row() -> None:
 
 
 def test_the_preview_map_has_the_shape_that_loaders_expect() -> None:
-    fitted = latent_to_rgb(new_vae())
+    fitted = latent_to_rgb(new_vae(), 2)
     assert [len(row) for row in fitted["matrix"]] == [3] * 4
     assert len(fitted["bias"]) == 3
 

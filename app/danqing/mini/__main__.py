@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     judge = commands.add_parser("judge", help="measure a single file and write its JSON")
     judge.add_argument("--weights", type=Path, help="single file (default: the shipped one)")
     judge.add_argument("--count", type=int, default=96, help="pictures of the main tests")
-    judge.add_argument("--quick", action="store_true", help="four main tests only, nothing written")
+    judge.add_argument("--quick", action="store_true", help="the main tests only, nothing written")
     sheet = commands.add_parser("sheet", help="a contact sheet of what the model draws")
     sheet.add_argument("--weights", type=Path)
     sheet.add_argument("--png", type=Path, required=True)

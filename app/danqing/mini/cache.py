@@ -66,7 +66,7 @@ class Cache:
         return shift, spread
 
     def fill(self, counts: dict[str, int]) -> None:
-        """Render what is missing, each process its share, then read everything."""
+        """Render what is missing of `counts`, each process its share, then read all there is."""
         todo = [(stage, k) for stage, count in counts.items() for k in range(-(-count // SHARD))]
         missing = [item for item in todo if not self._path(*item).exists()]
         if parallel.rank() == 0:
@@ -79,8 +79,7 @@ class Cache:
                 save_whole(encode_scenes(vae, statistics, stage, shard), self._path(stage, shard))
         parallel.wait()
         for stage in counts:
-            paths = [self._path(s, k) for s, k in todo if s == stage]
-            if paths:
+            if paths := sorted(self.folder.glob(f"{stage}-*.pt")):
                 self.latents[stage] = torch.cat([torch.load(path, weights_only=True) for path in paths])
 
     def draw(self, stage: str, rng: random.Random) -> tuple[Tensor, Scene]:

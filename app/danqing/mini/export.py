@@ -110,9 +110,9 @@ def _ldm_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def latent_to_rgb(vae: AutoencoderKL) -> dict[str, Any]:
-    """Least squares from scaled latents to RGB in [-1, 1]: {"matrix": 4x3, "bias": 3}."""
-    pictures = Windows(9).batch(48, full=True)
+def latent_to_rgb(vae: AutoencoderKL, count: int = 16) -> dict[str, Any]:
+    """Least squares from scaled latents of `count` scenes to RGB in [-1, 1]: {"matrix": 4x3, "bias": 3}."""
+    pictures = Windows(9).batch(count, full=True)
     latents = vae.encode(pictures).latent_dist.mean * SCALE
     inputs = latents.permute(0, 2, 3, 1).reshape(-1, 4).double()
     colours = nn.functional.avg_pool2d(pictures, 8).permute(0, 2, 3, 1).reshape(-1, 3).double()

@@ -124,8 +124,8 @@ def sharpness(pictures: Pictures) -> float:
 
 
 def measure(pipeline: StableDiffusionPipeline, count: int, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """The whole table; `count` is the number of pictures of the main tests."""
-    half = max(1, count // 2)
+    """The whole table; `count` pictures for held-out prompts, a half or a quarter of that for the rest."""
+    half, quarter = max(1, count // 2), max(1, count // 4)
     table: dict[str, Any] = {"protocol": f"DPM++ 2M Karras, {STEPS} steps, guidance {GUIDANCE}, 128x128"}
 
     def put(name: str, value: Any) -> None:
@@ -133,21 +133,21 @@ def measure(pipeline: StableDiffusionPipeline, count: int, say: Callable[[str], 
         say(f"{name}: {value}")
 
     held_out = questions("one", count, True)
-    put("held out", ask(pipeline, held_out))
-    put("held out, any place and size", ask(pipeline, questions("places", count, True)))
-    put("seen", ask(pipeline, questions("one", half)))
-    put("places", ask(pipeline, place_questions(count)))
-    put("two objects", ask(pipeline, questions("pairs", count)))
-    put("two objects, held out", ask(pipeline, questions("pairs", half, True)))
-    put("poses", ask(pipeline, questions("people", count)))
-    put("things", ask(pipeline, questions("things", half)))
-    put("chinese", ask(pipeline, questions("one", half, True, 1.0)))
-    put("chinese, places", ask(pipeline, questions("places", half, True, 1.0)))
-    put("chinese, two objects", ask(pipeline, questions("pairs", half, chinese=1.0)))
+    pictures = draw(pipeline, [q.prompt for q in held_out])
+    put("held out", shares([judge(p, q.scene) for p, q in zip(pictures, held_out, strict=True)]))
+    put("sharpness", round(sharpness(pictures), 1))
+    put("two objects", ask(pipeline, questions("pairs", half)))
+    put("places", ask(pipeline, place_questions(half)))
+    put("poses", ask(pipeline, questions("people", half)))
+    put("chinese, held out", ask(pipeline, questions("one", half, True, 1.0)))
     for guidance in (1.0, 2.5, 8.0):
-        put(f"held out, guidance {guidance}", ask(pipeline, held_out[:half], guidance=guidance))
-    put("negative", negative_effect(pipeline, half))
-    sharp = draw(pipeline, [q.prompt for q in held_out[:16]])
-    put("sharpness", round(sharpness(sharp), 1))
+        put(f"held out, guidance {guidance}", ask(pipeline, held_out[:quarter], guidance=guidance))
+    put("negative", negative_effect(pipeline, quarter))
+    put("seen", ask(pipeline, questions("one", quarter)))
+    put("held out, any place and size", ask(pipeline, questions("places", quarter, True)))
+    put("two objects, held out", ask(pipeline, questions("pairs", quarter, True)))
+    put("things", ask(pipeline, questions("things", quarter)))
+    put("chinese, places", ask(pipeline, questions("places", quarter, True, 1.0)))
+    put("chinese, two objects", ask(pipeline, questions("pairs", quarter, chinese=1.0)))
     put("poses known", list(POSES))
     return table

@@ -143,8 +143,9 @@ class Clock:
             yield (self.before + self.round * self.length) / self.minutes
 
     def steps(self) -> Iterator[float]:
-        """The share of the budget gone at each step, until the round is over."""
+        """The share of the budget gone at each step, at least one, until the round is over."""
         end = self.before + (self.round + 1) * self.length
+        yield min(1.0, self.spent() / self.minutes)
         while (now := self.spent()) < end:
             yield now / self.minutes
 

@@ -95,7 +95,7 @@ def train_vae(out: Path, minutes: float) -> None:
         save_whole(vae.state_dict(), out / "vae.pt")
 
 
-def train_decoder(out: Path, minutes: float, noise: float = 0.12) -> None:
+def train_decoder(out: Path, minutes: float, noise: float = 0.2) -> None:
     """Train the decoder on with unclear latents; writes `decoder.pt`, the whole VAE's weights.
 
     `noise` is the deviation of what is added, in units of each latent channel's own deviation.
