@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -288,9 +289,9 @@ def serve(door: Door) -> int:
     Raises:
         DanqingError: what the caller must mend: the port, the settings, the data folder.
     """
-    # From an open port on a signal must end quietly, also before there is a server that could hear it.
+    # A signal must end this quietly also before there is a server that hears it; nothing is started yet that needs an end.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda *_: os._exit(0))
     listener = bind(door.host, door.port)
     sys.stdout.write(f"Danqing 丹青 http://{shown(door.host)}:{listener.getsockname()[1]}/\n")
     sys.stdout.flush()
