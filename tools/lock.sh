@@ -14,7 +14,7 @@ torch=$(sed -n 's/^ *"\(torch==[^"]*\)",$/\1/p' pyproject.toml)
 "$python" -m pip check
 {
     sed -n '/^#/p' constraints.txt
-    "$python" -m pip freeze --exclude danqing |
+    "$python" -m pip freeze --all --exclude danqing --exclude pip |
         grep -v -i -E '^(nvidia|cuda|triton)' | sed 's/+[a-z0-9.]*$//'
     # what other Pythons than the one that made this list need besides
     sed -n '/;/p' constraints.txt
