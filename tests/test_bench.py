@@ -1,0 +1,44 @@
+"""The benchmarks' own arithmetic, their command line, and the places where their tables are published."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as command
+from bench import publish, report
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.5, 3.0), (0.95, 4.8)])
+def test_percentiles(share: float, value: float) -> None:
+    assert report.percentile([5.0, 1.0, 4.0, 2.0, 3.0], share) == pytest.approx(value, abs=0.01)
+
+
+def test_the_percentile_of_one_value_is_it() -> None:
+    assert report.percentile([7.0], 0.95) == 7.0
+
+
+def test_a_table_has_every_column_of_its_rows() -> None:
+    lines = report.markdown([{"side": "a", "s": 0.12345}, {"side": "b", "s": 123.456, "more": 2}]).splitlines()
+    assert lines == ["| side | s | more |", "| --- | ---: | ---: |", "| a | 0.123 |  |", "| b | 123.5 | 2 |"]
+
+
+def test_every_benchmark_is_there_documented_and_published() -> None:
+    pages = [(ROOT / "docs" / name).read_text("utf-8") for name in ("benchmarks.md", "benchmarks.zh-CN.md")]
+    for name in command.ALL:
+        assert (ROOT / "bench" / f"{name}.py").is_file()
+        assert name in publish.TITLES
+        for page in pages:
+            assert f"| `{name}` |" in page
+            assert f"<!-- bench: {name} -->" in page
+
+
+def test_an_unknown_benchmark_is_refused() -> None:
+    done = subprocess.run([sys.executable, "-m", "bench", "nothing"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "there are mini, start, overhead, serving" in done.stderr
