@@ -47,7 +47,8 @@ PHASES = (
     Phase(0.14, (0.3, 0.5, 0, 0.15, 0.05), 5000),
     Phase(0.32, (0.15, 0.25, 0.38, 0.16, 0.06), 8000),
     Phase(0.58, (0.14, 0.2, 0.5, 0.11, 0.05), 8000),
-    Phase(0.86, (0.2, 0.22, 0.4, 0.12, 0.06), 8000, 0.1),
+    Phase(0.78, (0.2, 0.2, 0.33, 0.12, 0.15), 9000),
+    Phase(0.91, (0.2, 0.2, 0.33, 0.12, 0.15), 9000, 0.1),
 )
 
 
@@ -67,9 +68,9 @@ def noised(clean: Tensor, signals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def weights_of(times: Tensor, signals: Tensor) -> Tensor:
-    """Weight of the noise's square error: sqrt(min(snr, 1)) / snr, at most 12."""
+    """Weight of the noise's square error: snr to the power of -1/2, at most 12."""
     ratio = signals[times] / (1 - signals[times])
-    return (ratio.clamp(max=1).sqrt() / ratio).clamp(max=12)
+    return ratio.rsqrt().clamp(max=12)
 
 
 class Trainer:
