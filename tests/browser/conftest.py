@@ -21,7 +21,7 @@ LOCAL = {"127.0.0.1", "localhost"}
 DRAWN = '#dq-stage .dq-stage[data-state="shown"]'
 BUSY = '#dq-stage .dq-stage[data-state="busy"]'
 STAGE = "#dq-stage .dq-stage"
-WAIT = 60_000
+WAIT = 120_000
 """Milliseconds that a picture may take on a busy machine."""
 
 Open = Callable[..., Any]
