@@ -58,9 +58,13 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _judge(options: argparse.Namespace) -> None:
+    import torch
+
     from danqing.mini.export import checkpoint, load_pipeline
     from danqing.mini.figures import ask, measure, place_questions, questions
 
+    # On a busy machine two threads wait for each other most of the time.
+    torch.set_num_threads(1)
     path = options.weights or checkpoint()
     pipeline = load_pipeline(path)
     if options.quick:

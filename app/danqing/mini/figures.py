@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from danqing.mini.captions import caption
 from danqing.mini.judge import Verdict, judge, look
 from danqing.mini.poses import POSES
-from danqing.mini.scenes import COLOURS, PLACES, Scene, place_thing, sample_scene
+from danqing.mini.scenes import COLOURS, PLACES, SHAPES, Scene, place_thing, sample_scene
 
 STEPS, GUIDANCE = 20, 5.0
 JUDGE_SEED = 10**9
 Pictures = list[NDArray[np.uint8]]
-ASPECTS = ("background", "colour", "shape", "place", "pose", "all")
 
 
 @dataclass(frozen=True)
@@ -90,16 +89,32 @@ def caption_place(place: str) -> str:
     return f"at the {place}" if place in ("top", "bottom") else f"on the {place}"
 
 
-def shares(verdicts: list[Verdict]) -> dict[str, float]:
-    """Share of right answers for every aspect, and their number."""
-    found = {aspect: round(float(np.mean([getattr(v, aspect) for v in verdicts])), 3) for aspect in ASPECTS}
+def aspects_of(scene: Scene) -> tuple[str, ...]:
+    """What is asked of a scene of this kind, and judged."""
+    kind = scene.things[0].kind
+    if scene.relation:
+        return ("background", "colour", "shape")
+    if kind == "person":
+        return ("background", "colour", "pose")
+    return ("background", "colour", "shape", "place") if kind in SHAPES else ("background", "colour", "place")
+
+
+def shares(verdicts: list[Verdict], asked: list[Question]) -> dict[str, float]:
+    """Share of right answers for every aspect asked, for all at once, and the number of pictures."""
+    aspects = (*aspects_of(asked[0].scene), "all")
+    found = {aspect: round(float(np.mean([getattr(v, aspect) for v in verdicts])), 3) for aspect in aspects}
     return {"count": len(verdicts), **found}
+
+
+def verdicts_of(pictures: Pictures, asked: list[Question]) -> list[Verdict]:
+    """Judge pictures against the scenes asked for."""
+    return [judge(picture, question.scene) for picture, question in zip(pictures, asked, strict=True)]
 
 
 def ask(pipeline: StableDiffusionPipeline, asked: list[Question], **options: Any) -> dict[str, float]:
     """Draw and judge some questions."""
     pictures = draw(pipeline, [q.prompt for q in asked], **options)
-    return shares([judge(p, q.scene) for p, q in zip(pictures, asked, strict=True)])
+    return shares(verdicts_of(pictures, asked), asked)
 
 
 def negative_effect(pipeline: StableDiffusionPipeline, count: int) -> dict[str, Any]:
@@ -123,7 +138,11 @@ def sharpness(pictures: Pictures) -> float:
     return float(np.mean([np.abs(np.diff(p.mean(-1), axis=1)).max(1).mean() for p in pictures]))
 
 
-def measure(pipeline: StableDiffusionPipeline, count: int, say: Callable[[str], None] = print) -> dict[str, Any]:
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def measure(pipeline: StableDiffusionPipeline, count: int, say: Callable[[str], None] = _say) -> dict[str, Any]:
     """The whole table; `count` pictures for held-out prompts, a half or a quarter of that for the rest."""
     half, quarter = max(1, count // 2), max(1, count // 4)
     table: dict[str, Any] = {"protocol": f"DPM++ 2M Karras, {STEPS} steps, guidance {GUIDANCE}, 128x128"}
@@ -134,7 +153,7 @@ def measure(pipeline: StableDiffusionPipeline, count: int, say: Callable[[str], 
 
     held_out = questions("one", count, True)
     pictures = draw(pipeline, [q.prompt for q in held_out])
-    put("held out", shares([judge(p, q.scene) for p, q in zip(pictures, held_out, strict=True)]))
+    put("held out", shares(verdicts_of(pictures, held_out), held_out))
     put("sharpness", round(sharpness(pictures), 1))
     put("two objects", ask(pipeline, questions("pairs", half)))
     put("places", ask(pipeline, place_questions(half)))
