@@ -25,6 +25,7 @@ def test_first_look_is_the_models_own_size_in_the_readers_language(desk: Desk) -
     boxes = desk.named(run(desk.boxes.first_look(desk.data(draft=None), a_request("zh"))))
     assert (value(boxes["width"]), value(boxes["height"]), value(boxes["model"])) == (128, 128, MINI)
     assert boxes["width"].maximum == 512
+    assert boxes["cfg_scale"] == 5
     assert ("自动", "Automatic") in boxes["scheduler"].choices
 
 
@@ -45,6 +46,7 @@ def test_a_broken_draft_is_left_alone(desk: Desk, draft: Any) -> None:
 def test_another_model_brings_its_size(desk: Desk) -> None:
     boxes = desk.named(run(desk.boxes.model_chosen(desk.data(model="large.safetensors"), a_request())))
     assert (value(boxes["width"]), value(boxes["height"]), boxes["width"].maximum) == (512, 512, 2048)
+    assert boxes["cfg_scale"] == 7
     wide = desk.named(run(desk.boxes.aspect("16:9")(desk.data(model=MINI), a_request())))
     assert (value(wide["width"]), value(wide["height"])) == (168, 96)
 

@@ -112,7 +112,7 @@ def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None
     fills(board["interrupt"].click, drawing.interrupt, board.some("session"), [])
     fills(board["stage"].use, boxes.use, model, filled)
     fills(board["refresh"].click, boxes.refresh, model, [board["model"]])
-    fills(board["model"].input, boxes.model_chosen, model, sized)
+    fills(board["model"].input, boxes.model_chosen, model, [*sized, board["cfg_scale"]])
     for aspect in ASPECTS:
         fills(board[f"aspect_{aspect}"].click, boxes.aspect(aspect), model, sized)
     board["swap"].click(None, sized, sized, js="(a, b) => [b, a]", **QUIET)
