@@ -22,8 +22,8 @@ PROMPTS = (
     "a yellow star on a blue background",
     "a green tree on a white background",
     "a red heart to the left of a blue star on a white background",
-    "一朵粉色的花，绿色背景",
-    "一个穿蓝色上衣的人挥手，黄色背景",
+    "一个大的紫色菱形，白色背景",
+    "一个人跳起来，穿红色上衣，青色背景",
     "一只橙色的猫，紫色背景",
     "左边是绿色三角形，右边是紫色圆形，黄色背景",
 )
