@@ -23,8 +23,8 @@ PICTURES = {
 }
 """Prompts by language; the last one is on the stage."""
 
-COLOURS = 128
-"""A page of few hues: a palette keeps the file small and the text sharp."""
+LIMIT = 240_000
+"""Bytes; a larger file gets a palette."""
 
 
 def take(browser: Any, url: str, locale: str, target: Path) -> None:
@@ -44,10 +44,12 @@ def take(browser: Any, url: str, locale: str, target: Path) -> None:
 
 
 def shrink(file: Path) -> None:
-    """The same picture with a palette, as small as PNG makes it."""
+    """The same picture, as small as PNG makes it."""
     with Image.open(file) as picture:
-        few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
-    few.save(file, optimize=True)
+        whole = picture.convert("RGB")
+    whole.save(file, optimize=True)
+    if file.stat().st_size > LIMIT:
+        whole.quantize(256).save(file, optimize=True)
 
 
 def main() -> None:
