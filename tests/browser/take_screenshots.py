@@ -18,10 +18,12 @@ from tests.browser.conftest import ROOT, STAGE, WAIT, chromium, draw, finish
 from tests.conftest import start_server
 
 PICTURES = {
-    "en-US": ("a green triangle on a black background", "a yellow circle on a blue background"),
-    "zh-CN": ("a pink heart on a white background", "白色背景上的红色星形"),
+    "en-US": ("a green tree on a white background", "an orange cat on a blue background"),
+    "zh-CN": ("黄色背景上的蓝色圆环", "白色背景上的粉色心形"),
 }
 """Prompts by language; the last one is on the stage."""
+
+SEED = "5"
 
 LIMIT = 240_000
 """Bytes; a larger file gets a palette."""
@@ -34,6 +36,7 @@ def take(browser: Any, url: str, locale: str, target: Path) -> None:
     page.goto(url)
     page.wait_for_selector(STAGE)
     page.wait_for_function("document.querySelector('#dq-model-menu input').value !== ''")
+    page.fill("#dq-seed :is(input, textarea)", SEED)
     for prompt in PICTURES[locale]:
         draw(page, prompt)
         finish(page, prompt)

@@ -22,10 +22,10 @@ class Example:
 
 
 MINI: tuple[Example, ...] = (
-    Example("a red star on a white background", "白色背景上的红色星形"),
-    Example("a yellow circle on a blue background", "蓝色背景上的黄色圆形"),
-    Example("a green triangle on a black background", "黑色背景上的绿色三角形"),
     Example("a pink heart on a white background", "白色背景上的粉色心形"),
+    Example("an orange cat on a blue background", "一只橙色的猫，蓝色背景"),
+    Example("a blue ring on a yellow background", "黄色背景上的蓝色圆环"),
+    Example("a green tree on a white background", "一棵绿色的树，白色背景"),
 )
 
 GENERAL: tuple[Example, ...] = (
