@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,9 @@ def shared_bench(tiny_data: Path) -> Bench:
 
 
 @pytest.fixture
-def make_bench(tiny_data: Path) -> Iterator[Callable[..., Bench]]:
-    made: list[Bench] = []
+def make_bench(tiny_data: Path) -> Callable[..., Bench]:
 
     def make(data: Path = tiny_data, **settings: object) -> Bench:
-        made.append(Bench(data, **settings))
-        return made[-1]
+        return Bench(data, **settings)
 
-    yield make
-    for bench in made:
-        bench.workshop.models.close()
+    return make
