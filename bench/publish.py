@@ -51,7 +51,7 @@ def summary(chinese: bool) -> str:
     facts = load("serving")["machine"]
     rows = {(row["at once"], row["side"]): row for row in load("serving")["rows"]}
     most = max(level for level, _ in rows)
-    ours, theirs = rows[most, "danqing"], rows[most, "diffusers"]
+    ours = rows[most, "danqing"]
     step = next(row for row in load("overhead")["rows"] if row["jobs"] == 1)
     start = load("start")["rows"][-1]
     held_out = next(row for row in load("mini")["rows"] if row["test"] == "held out")
@@ -63,7 +63,6 @@ def summary(chinese: bool) -> str:
         "ratio": f"{ours['times the peer']:.2f}",
         "rate": f"{ours['pictures/s']:.2f}",
         "preview": f"{ours[PREVIEW]:.1f}",
-        "waits": f"{theirs[PREVIEW]:.1f}",
         "alone": f"{rows[1, 'danqing']['times the peer']:.2f}",
         "overhead": f"{step['overhead ms']:.1f}",
         "port": f"{start['port s']:.1f}",
