@@ -239,6 +239,15 @@ KINDS: Mapping[str, ErrorKind] = _rows(
 )
 
 
+def language_of(accept: str) -> Language:
+    """Chinese when an Accept-Language header puts it before English."""
+    for part in accept.lower().split(","):
+        tag = part.split(";")[0].strip()
+        if tag.startswith(("zh", "en")):
+            return "zh" if tag.startswith("zh") else "en"
+    return "en"
+
+
 class DanqingError(Exception):
     """An error with a row in `KINDS`.
 

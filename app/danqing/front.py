@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
 
-from danqing.errors import DanqingError, Language
+from danqing.errors import DanqingError, language_of
 
 if TYPE_CHECKING:
     from danqing.jobs.service import JobService
@@ -191,15 +191,6 @@ class Front:
                 await self._down.wait()
         finally:
             await service.stop()
-
-
-def language_of(accept: str) -> Language:
-    """Chinese when an Accept-Language header puts it before English."""
-    for part in accept.lower().split(","):
-        tag = part.split(";")[0].strip()
-        if tag.startswith(("zh", "en")):
-            return "zh" if tag.startswith("zh") else "en"
-    return "en"
 
 
 async def answer(send: Send, status: int, body: bytes, kind: str) -> None:

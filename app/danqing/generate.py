@@ -59,15 +59,16 @@ def _path(output: Path, request: GenerateRequest, body: dict[str, object]) -> Pa
 
 
 def _write(request: GenerateRequest, body: dict[str, object], pixels: bytes, path: Path) -> Path:
-    import danqing
     from danqing.engine.protocol import ImageFacts
     from danqing.gallery import infotext
+    from danqing.gallery.files import is_full
     from danqing.gallery.png import encode
+    from danqing.gallery.store import free_mb
 
     found = body["facts"]
     assert isinstance(found, dict)
     facts = ImageFacts.from_dict(found)
-    text = infotext.write(request, facts, f"danqing {danqing.__version__}")
+    text = infotext.write(request, facts, infotext.VERSION)
     content = encode(pixels, facts.width, facts.height, {"parameters": text})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -76,7 +77,7 @@ def _write(request: GenerateRequest, body: dict[str, object], pixels: bytes, pat
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.errno == 28:
-            raise DanqingError("disk_full", free_mb=0) from None
+        if is_full(error):
+            raise DanqingError("disk_full", free_mb=free_mb(path.parent)) from None
         raise DanqingError("invalid_field", field="output", reason=error.strerror or str(error)) from None
     return path

@@ -123,8 +123,7 @@ def test_hostile_headers_are_named_and_do_no_harm(tmp_path: Path, name: str) -> 
 
 def test_the_architecture_is_read_from_shapes(tmp_path: Path) -> None:
     header = read_header(tiny.write(tmp_path))
-    shapes = {name: shape for name, (_, shape) in header.tensors.items()}
-    found = recognise("tiny", shapes, tiny.REFERENCE / "tiny-sd15.yaml")
+    found = recognise("tiny", header.shapes, tiny.REFERENCE / "tiny-sd15.yaml")
     assert found.unet.widths == (32, 64, 128, 128)
     assert found.unet.attends == (True, True, True, False)
     assert (found.unet.layers, found.unet.heads, found.unet.context) == (2, 4, 64)

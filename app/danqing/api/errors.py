@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from danqing.errors import DanqingError, Language
+from danqing.errors import DanqingError, Language, language_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -56,15 +56,6 @@ class SafeJson(Response):
 
 def four_keys(error: str, detail: str, errors: str) -> dict[str, str]:
     return {"error": error, "detail": detail, "body": "", "errors": errors}
-
-
-def language_of(accept: str) -> Language:
-    """Chinese when an Accept-Language header puts it before English."""
-    for part in accept.lower().split(","):
-        tag = part.split(";")[0].strip()
-        if tag.startswith(("zh", "en")):
-            return "zh" if tag.startswith("zh") else "en"
-    return "en"
 
 
 def answer_to(error: DanqingError, language: Language) -> Response:

@@ -17,8 +17,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
 from danqing.api.auth import COOKIE, OWNER_KEY, Logins
-from danqing.api.errors import App, Message, Receive, SafeJson, Scope, Send, answer_to, four_keys, language_of
-from danqing.errors import DanqingError
+from danqing.api.errors import App, Message, Receive, SafeJson, Scope, Send, answer_to, four_keys
+from danqing.errors import DanqingError, language_of
 
 if TYPE_CHECKING:
     from danqing.api.metrics import Metrics

@@ -12,8 +12,8 @@ from danqing.api import images
 from danqing.api.context import Context
 from danqing.api.fields import Txt2Img
 from danqing.errors import DanqingError
+from danqing.gallery.infotext import VERSION
 from danqing.gallery.store import Picture
-from danqing.jobs.dispatcher import VERSION
 from danqing.jobs.model import Job
 from danqing.request import RANDOM_SEED_MAX
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from danqing.engine.plans import model_calls, text_to_image
 from danqing.engine.runner import Runner
 from danqing.engine.scheduler import Limits
 from danqing.engine.store import ModelStore
-from danqing.library.index import Checkpoint, Library
+from danqing.library.index import Checkpoint, Library, stamp_of
 from danqing.request import GenerateRequest
 from danqing.settings import Settings
 
@@ -80,12 +79,12 @@ class Workshop:
         self.models.release(model)
         return model
 
-    def warm_up(self, step: Callable[[], object]) -> None:
+    def warm_up(self) -> None:
         """Draw one small picture, so that the first user does not pay for first calls."""
         request = GenerateRequest(prompt="a", steps=2, width=64, height=64, seed=0, sampler="Euler")
         self.engine.submit(WARM_UP, request)
         while not self.engine.idle:
-            step()
+            self.engine.step()
 
     def stats(self) -> dict[str, float]:
         """Numbers for the metrics page: counters since the start, and memory in bytes."""
@@ -97,7 +96,10 @@ class Workshop:
         return found
 
     def _load(self, checkpoint: Checkpoint) -> Model:
-        return load(self.library.hashed(checkpoint) if _small(checkpoint) else checkpoint, self.device, self.dtype)
+        stamp = stamp_of(checkpoint.filename)
+        model = load(checkpoint, self.device, self.dtype)
+        self.library.record(stamp, model.sha256)
+        return model
 
     def _plan(self, request: GenerateRequest, index: int, track: Track) -> Plan:
         # Inside the generator, so that an unknown name is the plan's failure and not its maker's.
@@ -106,8 +108,3 @@ class Workshop:
 
 WARM_UP = "warm-up"
 """Id of the engine's own first job; its messages go nowhere."""
-
-
-def _small(checkpoint: Checkpoint) -> bool:
-    """Whether hashing the file beforehand costs nothing that anyone would notice."""
-    return checkpoint.filename.stat().st_size < 64 * 1024 * 1024

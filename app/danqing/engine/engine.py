@@ -146,11 +146,6 @@ class Engine:
         """Whether nothing is drawn and nothing waits."""
         return not self._jobs
 
-    @property
-    def blocked(self) -> bool:
-        """Whether all that could go on waits for a checkpoint to be read."""
-        return not len(self._scheduler) and bool(self._loading)
-
     # -- one step --
 
     def step(self) -> bool:

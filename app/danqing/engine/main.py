@@ -71,7 +71,7 @@ class EngineThread(threading.Thread):
             with self._phase("model"):
                 workshop.load_default()
             with self._phase("warm-up"):
-                workshop.warm_up(workshop.engine.step)
+                workshop.warm_up()
         except DanqingError as error:
             if error.code not in ("no_model", "model_broken"):
                 raise

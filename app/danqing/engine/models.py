@@ -43,8 +43,13 @@ class Model:
     text: Any
     sigmas: ModelSigmas
     latent_rgb: tuple[torch.Tensor, torch.Tensor]
-    hash10: str
-    load_seconds: float = 0.0
+    sha256: str
+    """Of the file's bytes as they were read."""
+
+    @property
+    def hash10(self) -> str:
+        """As the infotext shows it."""
+        return self.sha256[:10]
 
     @property
     def key(self) -> str:
@@ -61,8 +66,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Mo
         DanqingError: `model_broken` with the reason.
     """
     header = read_header(checkpoint.filename)
-    shapes = {name: shape for name, (_, shape) in header.tensors.items()}
-    architecture = recognise(checkpoint.name, shapes, checkpoint.config)
+    architecture = recognise(checkpoint.name, header.shapes, checkpoint.config)
     try:
         tensors, sha256 = read_tensors(checkpoint.filename, header)
         parts = _build(architecture, tensors)
@@ -79,7 +83,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Mo
         text=text,
         sigmas=ModelSigmas(linear_alphas()),
         latent_rgb=_latent_rgb(header.metadata),
-        hash10=(checkpoint.sha256 or sha256)[:10],
+        sha256=sha256,
     )
 
 
@@ -100,21 +104,15 @@ def read_tensors(path: Path, header: Header) -> tuple[dict[str, torch.Tensor], s
             hasher.submit(digest.update, view[position : position + count])
             position += count
     whole = torch.frombuffer(buffer, dtype=torch.uint8)
-    offsets = _offsets(buffer[8 : header.data_start])
     tensors: dict[str, torch.Tensor] = {}
-    for name, (word, shape) in header.tensors.items():
-        if word in DTYPES:
-            start, end = offsets[name]
-            raw = whole[header.data_start + start : header.data_start + end]
+    for name, entry in header.tensors.items():
+        dtype = DTYPES.get(entry.dtype)
+        if dtype is not None:
+            raw = whole[header.data_start + entry.start : header.data_start + entry.end]
             # A tensor that starts at an odd address cannot be viewed as wider numbers without a copy.
-            aligned = raw if raw.data_ptr() % DTYPES[word].itemsize == 0 else raw.clone()
-            tensors[name] = aligned.view(DTYPES[word]).reshape(shape)
+            aligned = raw if raw.data_ptr() % dtype.itemsize == 0 else raw.clone()
+            tensors[name] = aligned.view(dtype).reshape(entry.shape)
     return tensors, digest.hexdigest()
-
-
-def _offsets(raw: bytearray) -> dict[str, tuple[int, int]]:
-    table = json.loads(bytes(raw))
-    return {name: tuple(entry["data_offsets"]) for name, entry in table.items() if name != "__metadata__"}
 
 
 def _build(architecture: Architecture, tensors: dict[str, torch.Tensor]) -> tuple[Any, Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,21 +62,18 @@ class ModelStore:
         while it waits: forwards of the miniature model took 100 ms in place of 40.
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="load-model")
-        future = thread.submit(self._timed_load, checkpoint)
+        future = thread.submit(self._read, checkpoint)
         thread.shutdown(wait=False)
         return future
 
-    def _timed_load(self, checkpoint: Checkpoint) -> Model:
-        began = time.monotonic()
+    def _read(self, checkpoint: Checkpoint) -> Model:
         try:
             with self._turn:
-                model = self._load(checkpoint)
+                return self._load(checkpoint)
         except BaseException:
             with self._lock:
                 self._users[str(checkpoint.filename)] = 0
             raise
-        model.load_seconds = time.monotonic() - began
-        return model
 
     def _make_room(self) -> None:
         """Let go of the least recently used models that nobody uses, until at most `most` are left."""

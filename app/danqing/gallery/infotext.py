@@ -12,11 +12,15 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from danqing import __version__
 from danqing.gallery.reading import read_image as read_image
 
 if TYPE_CHECKING:
     from danqing.engine.protocol import ImageFacts
     from danqing.request import GenerateRequest
+
+VERSION = f"danqing {__version__}"
+"""What our own infotexts say under `Version`."""
 
 NEGATIVE = "Negative prompt:"
 

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import structlog
 
-from danqing import __version__
 from danqing import database as db
 from danqing.engine.protocol import ImageFacts, Message
 from danqing.errors import DanqingError
@@ -26,8 +25,6 @@ from danqing.jobs.store import JobStore
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
-VERSION = f"danqing {__version__}"
 
 STORING_AT_ONCE = 4
 """Pictures being encoded and written; while so many are, the engine is not listened to, which bounds memory."""
@@ -225,7 +222,7 @@ class Dispatcher:
             index=int(message.body["index"]),
             pixels=message.blobs[0],
             facts=facts,
-            infotext=infotext.write(live.job.request, facts, VERSION),
+            infotext=infotext.write(live.job.request, facts, infotext.VERSION),
             temporary=not live.stored.save,
         )
         await self._slots.acquire()

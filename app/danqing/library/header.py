@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from danqing.errors import DanqingError
 
@@ -16,13 +16,27 @@ HEADER_LIMIT = 32 * 1024 * 1024
 """Bytes. Real checkpoints stay below 1 MB; a header that claims more than this is not read."""
 
 
+class Entry(NamedTuple):
+    """One tensor: dtype word, shape, and where its bytes lie, counted from the first data byte."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`tensors`: name → (dtype word, shape). `metadata`: the free strings. `data_start`: offset of the first data byte."""
+    """`metadata`: the free strings. `data_start`: offset of the first data byte in the file."""
 
-    tensors: dict[str, tuple[str, tuple[int, ...]]]
+    tensors: dict[str, Entry]
     metadata: dict[str, str]
     data_start: int
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name → shape."""
+        return {name: entry.shape for name, entry in self.tensors.items()}
 
 
 def read_header(path: Path) -> Header:
@@ -57,8 +71,8 @@ def read_header(path: Path) -> Header:
     return Header(tensors, metadata, 8 + length)
 
 
-def _entry(entry: Any, data_bytes: int) -> tuple[str, tuple[int, ...]]:
-    start, end = entry["data_offsets"]
+def _entry(entry: Any, data_bytes: int) -> Entry:
+    start, end = (int(n) for n in entry["data_offsets"])
     if not 0 <= start <= end <= data_bytes:
         raise ValueError("data outside the file")
-    return str(entry["dtype"]), tuple(int(n) for n in entry["shape"])
+    return Entry(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), start, end)

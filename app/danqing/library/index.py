@@ -21,6 +21,9 @@ from danqing.library.header import read_header
 MINI = Path(danqing.__file__).parent / "mini" / "weights" / "danqing-mini.safetensors"
 """The miniature model that ships with the package."""
 
+Stamp = tuple[str, int, int]
+"""What tells one state of a file from another: path, bytes, time of the last change in ns."""
+
 EXTENSIONS = (".safetensors",)
 DEFAULT_SIZE = 512
 
@@ -77,7 +80,7 @@ class Library:
         self.folder = data / "models" / "Stable-diffusion"
         self._hashes = data / "cache" / "hashes"
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, int, int], Checkpoint] = {}
+        self._known: dict[Stamp, Checkpoint] = {}
 
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints, in natural order, the miniature model last."""
@@ -128,17 +131,22 @@ class Library:
         """The same with its sha256, read from the cache or computed now (reads the whole file) and cached."""
         if checkpoint.sha256:
             return checkpoint
-        key = _stat_key(checkpoint.filename)
+        stamp = stamp_of(checkpoint.filename)
         with checkpoint.filename.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if key is not None:
-            self._write_hash(key, digest)
-            with self._lock:
-                self._known.pop(key, None)
+        self.record(stamp, digest)
         return replace(checkpoint, sha256=digest)
 
+    def record(self, stamp: Stamp | None, sha256: str) -> None:
+        """Keep a sha256 that somebody who read the whole file has found; `stamp` was taken before the reading."""
+        if stamp is None or self._read_hash(stamp) == sha256:
+            return
+        self._write_hash(stamp, sha256)
+        with self._lock:
+            self._known.pop(stamp, None)
+
     def _describe(self, name: str, path: Path) -> Checkpoint | None:
-        key = _stat_key(path)
+        key = stamp_of(path)
         if key is None:
             return None
         with self._lock:
@@ -154,19 +162,19 @@ class Library:
             self._known[key] = known
         return known
 
-    def _hash_file(self, key: tuple[str, int, int]) -> Path:
+    def _hash_file(self, key: Stamp) -> Path:
         return self._hashes / (
             hashlib.sha1(key[0].encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest() + ".json"
         )
 
-    def _read_hash(self, key: tuple[str, int, int]) -> str | None:
+    def _read_hash(self, key: Stamp) -> str | None:
         try:
             row = json.loads(self._hash_file(key).read_text("utf-8"))
             return str(row["sha256"]) if (row["size"], row["mtime_ns"]) == key[1:] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _write_hash(self, key: tuple[str, int, int], digest: str) -> None:
+    def _write_hash(self, key: Stamp, digest: str) -> None:
         """One small file a model, replaced whole: two processes may hash at once. A full disk only costs hashing again."""
         file = self._hash_file(key)
         temporary = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
@@ -180,7 +188,8 @@ class Library:
             temporary.unlink(missing_ok=True)
 
 
-def _stat_key(path: Path) -> tuple[str, int, int] | None:
+def stamp_of(path: Path) -> Stamp | None:
+    """The stamp of a file as it is now, None when there is none."""
     try:
         stat = path.stat()
     except OSError:
