@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """From the cellar up. A room imports its own modules and those of lower floors."""
 
-SHARED = {"danqing", "errors", "settings", "request", "plugins"}
+SHARED = {"danqing", "errors", "settings", "options", "request", "plugins"}
 """The words that everybody may import; they import each other only."""
 
 OF_THE_OTHER_FLOOR = {("box", "cloud"), ("cloud", "box"), ("train", "mini"), ("mini", "train")}

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from danqing.errors import DanqingError
+from danqing.options import DrawOptions, Unit
 from danqing.settings import Setting, Settings
 
 RANDOM_SEED_MAX = 4294967293
@@ -37,18 +40,132 @@ LIMITS: tuple[Setting, ...] = (
 )
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Image = Annotated[str, Field(pattern=r"^(|[0-9a-f]{64})$")]
+"""An input picture: the sha256 of its PNG under DATA/inputs, "" for none. See `input_path`."""
+
+
+class Part(BaseModel):
+    """A part of a request: frozen, and nothing unknown in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Hires(Part):
+    """Hires fix: a second pass over the enlarged first one.
+
+    With both `resize_x` and `resize_y` 0 the size is multiplied by `scale`; one of them 0 follows the other. `steps` 0 means
+    as many as the first pass; an empty name means the first pass's.
+    """
+
+    scale: Annotated[float, Field(ge=0.1, le=16, allow_inf_nan=False)] = 2.0
+    resize_x: Annotated[int, Field(ge=0, le=65536)] = 0
+    resize_y: Annotated[int, Field(ge=0, le=65536)] = 0
+    upscaler: str = "Latent"
+    steps: Annotated[int, Field(ge=0, le=10000)] = 0
+    checkpoint: str = ""
+    sampler: str = ""
+    scheduler: str = ""
+    prompt: str = ""
+    negative_prompt: str = ""
+    first_pass: Image = ""
+    """A picture that stands for the first pass ("upscale this result")."""
+
+
+class SoftInpainting(Part):
+    """Soft inpainting: the mask's grey values blend latents and pixels gradually."""
+
+    power: Annotated[float, Field(ge=0, le=8, allow_inf_nan=False)] = 1.0
+    scale: Annotated[float, Field(ge=0, le=8, allow_inf_nan=False)] = 0.5
+    detail: Annotated[float, Field(ge=1, le=32, allow_inf_nan=False)] = 4.0
+    mask_influence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    difference_threshold: Annotated[float, Field(ge=0, le=8, allow_inf_nan=False)] = 0.5
+    difference_contrast: Annotated[float, Field(ge=0, le=8, allow_inf_nan=False)] = 2.0
+
+
+class Inpaint(Part):
+    """Which part of the input picture is painted anew. White in `mask` is repainted; blurs are in pixels.
+
+    `fill`: 0 from the surroundings, 1 the original, 2 latent noise, 3 latent nothing.
+    """
+
+    mask: Image
+    latent_mask: Image = ""
+    blur_x: Annotated[int, Field(ge=0, le=512)] = 4
+    blur_y: Annotated[int, Field(ge=0, le=512)] = 4
+    round: bool = True
+    fill: Literal[0, 1, 2, 3] = 1
+    only_masked: bool = False
+    padding: Annotated[int, Field(ge=0, le=4096)] = 0
+    invert: bool = False
+    soft: SoftInpainting | None = None
+
+
+class ControlUnit(Part):
+    """One ControlNet unit. `module` and `model` are resolved names; `image` "" takes the input picture of image to image.
+
+    `processor_res`, `threshold_a`, `threshold_b`: -1 is the preprocessor's own default. Guidance start and end are shares of the
+    denoiser's calls.
+    """
+
+    module: str = "none"
+    model: str = "None"
+    weight: Annotated[float, Field(ge=-2, le=4, allow_inf_nan=False)] = 1.0
+    image: Image = ""
+    mask: Image = ""
+    resize_mode: Literal["Just Resize", "Crop and Resize", "Resize and Fill"] = "Crop and Resize"
+    processor_res: Annotated[int, Field(ge=-1, le=8192)] = -1
+    threshold_a: Finite = -1.0
+    threshold_b: Finite = -1.0
+    guidance_start: Unit = 0.0
+    guidance_end: Unit = 1.0
+    control_mode: Literal["Balanced", "My prompt is more important", "ControlNet is more important"] = "Balanced"
+    pixel_perfect: bool = False
+    inpaint_crop_input_image: bool = True
+    hr_option: Literal["Both", "Low res only", "High res only"] = "Both"
+    save_detected_map: bool = True
+    low_vram: bool = False
+    advanced_weighting: tuple[Finite, ...] | None = None
+
+
+class Script(Part):
+    """A selectable script. `args` are its arguments by name, checked by the script itself."""
+
+    name: str
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class Extras(Part):
+    """Upscaling and restoring finished pictures. `resize_mode` 0 multiplies by `resize`, 1 goes to `width` x `height`."""
+
+    resize_mode: Literal[0, 1] = 0
+    resize: Annotated[float, Field(ge=0.1, le=16, allow_inf_nan=False)] = 2.0
+    width: Annotated[int, Field(ge=1, le=65536)] = 512
+    height: Annotated[int, Field(ge=1, le=65536)] = 512
+    crop: bool = True
+    max_side: Annotated[int, Field(ge=0, le=65536)] = 0
+    upscaler_1: str = "None"
+    upscaler_2: str = "None"
+    upscaler_2_visibility: Unit = 0.0
+    gfpgan_visibility: Unit = 0.0
+    codeformer_visibility: Unit = 0.0
+    codeformer_weight: Unit = 0.0
+    upscale_first: bool = False
+
+
 class GenerateRequest(BaseModel):
     """What to draw. All doors fill the same fields; names are the field's own.
 
-    Sizes are in pixels; the latent is `floor(size / 8)`. `seed` -1 means random and is replaced by `resolved` before the
-    request is stored, so that a job drawn again after a restart gives the same picture. `model` is a title, name or hash
-    from the library; "" is the box's default. `eta` None is the sampler's own default. `rng` says whose random numbers make
-    the noise: torch's CPU generator, or an NVIDIA GPU's ("GPU" and "NV" are the same here: every device draws them alike).
+    Sizes are in pixels; the latent is `floor(size / 8)`. `seed` and `subseed` -1 mean random and are replaced by `resolved`
+    before the request is stored, so that a job drawn again after a restart gives the same picture. `model` is a title, name or
+    hash from the library; "" is the box's default. `eta` and `s_*` None are the sampler's own defaults; `s_tmax` 0 is infinity.
+    `rng` says whose random numbers make the noise: torch's CPU generator, or an NVIDIA GPU's ("GPU" and "NV" are the same here:
+    every device draws them alike). Styles are already part of the prompts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
 
-    kind: Literal["txt2img"] = "txt2img"
+    kind: Literal["txt2img", "img2img", "extras"] = "txt2img"
     prompt: str = ""
     negative_prompt: str = ""
     sampler: str = "DPM++ 2M"
@@ -65,16 +182,67 @@ class GenerateRequest(BaseModel):
     eta: float | None = None
     rng: Literal["GPU", "NV", "CPU"] = "GPU"
 
+    subseed: int = -1
+    subseed_strength: Unit = 0.0
+    seed_resize_from_w: int = 0
+    seed_resize_from_h: int = 0
+    tiling: bool = False
+    restore_faces: bool = False
+    disable_extra_networks: bool = False
+    s_churn: float | None = None
+    s_tmin: float | None = None
+    s_tmax: float | None = None
+    s_noise: float | None = None
+    s_min_uncond: float = 0.0
+    refiner_checkpoint: str = ""
+    refiner_switch_at: Unit = 1.0
+    denoising_strength: Unit | None = None
+    hires: Hires | None = None
+
+    init_images: tuple[Image, ...] = ()
+    resize_mode: Literal[0, 1, 2, 3] = 0
+    """0 stretch, 1 crop, 2 fill, 3 stretch the latent."""
+    image_cfg_scale: float = 1.5
+    inpaint: Inpaint | None = None
+
+    control: tuple[ControlUnit, ...] = ()
+    script: Script | None = None
+    extras: Extras | None = None
+    options: DrawOptions = DrawOptions()
+
     @property
     def image_count(self) -> int:
         """Pictures that the job makes: batches times batch size."""
         return self.n_iter * self.batch_size
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The input pictures that the request names, each once."""
+        found = [*self.init_images]
+        if self.inpaint is not None:
+            found += [self.inpaint.mask, self.inpaint.latent_mask]
+        if self.hires is not None:
+            found.append(self.hires.first_pass)
+        for unit in self.control:
+            found += [unit.image, unit.mask]
+        return tuple(dict.fromkeys(image for image in found if image))
+
     def resolved(self, rng: random.Random | None = None) -> GenerateRequest:
-        """The same request with a random seed in place of a negative one."""
-        if self.seed >= 0:
-            return self
-        return self.model_copy(update={"seed": (rng or random.SystemRandom()).randint(0, RANDOM_SEED_MAX)})
+        """The same request with random seeds in place of negative ones."""
+        source = rng or random.SystemRandom()
+        drawn = {name: source.randint(0, RANDOM_SEED_MAX) for name in ("seed", "subseed") if getattr(self, name) < 0}
+        return self.model_copy(update=drawn) if drawn else self
+
+
+def input_path(data: Path, image: str) -> Path:
+    """Where the input picture with this sha256 lies under the data root.
+
+    Raises:
+        DanqingError: `unknown_picture`, for what is no such name.
+    """
+    if not re.fullmatch(r"[0-9a-f]{64}", image):
+        raise DanqingError("unknown_picture", picture=image[:64])
+    return data / "inputs" / image[:2] / f"{image}.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +285,15 @@ def checked(request: GenerateRequest, limits: Settings) -> GenerateRequest:
         _Bound("n_iter", 1, limits.get_int("limit_images")),
         _Bound("clip_skip", 1, 12),
         _Bound("eta", 0, 10),
+        _Bound("subseed", -1, SEED_LIMIT),
+        _Bound("seed_resize_from_w", -1, side),
+        _Bound("seed_resize_from_h", -1, side),
+        _Bound("s_churn", 0, 1000),
+        _Bound("s_tmin", 0, 1000),
+        _Bound("s_tmax", 0, 1e9),
+        _Bound("s_noise", 0, 10),
+        _Bound("s_min_uncond", 0, 1000),
+        _Bound("image_cfg_scale", -100, 100),
     ):
         _check_number(request, bound)
     if request.width * request.height > limits.get_int("limit_pixels"):
@@ -127,9 +304,40 @@ def checked(request: GenerateRequest, limits: Settings) -> GenerateRequest:
         raise DanqingError("too_many_images", count=request.image_count, maximum=limits.get_int("limit_images"))
     for field in ("prompt", "negative_prompt"):
         _check_text(field, getattr(request, field), limits.get_int("limit_prompt"))
+    if request.hires is not None:
+        _check_hires(request, request.hires, limits)
     for field in ("sampler", "scheduler", "model"):
         _check_text(field, getattr(request, field), 500)
     return request
+
+
+def hires_size(request: GenerateRequest, hires: Hires) -> tuple[int, int]:
+    """Width and height of the second pass in pixels, before cropping to a target of another shape (spec 12)."""
+    if not hires.resize_x and not hires.resize_y:
+        return int(request.width * hires.scale), int(request.height * hires.scale)
+    if not hires.resize_y:
+        return hires.resize_x, hires.resize_x * request.height // request.width
+    if not hires.resize_x:
+        return hires.resize_y * request.width // request.height, hires.resize_y
+    if request.width / request.height < hires.resize_x / hires.resize_y:
+        return hires.resize_x, hires.resize_x * request.height // request.width
+    return hires.resize_y * request.width // request.height, hires.resize_y
+
+
+def _check_hires(request: GenerateRequest, hires: Hires, limits: Settings) -> None:
+    width, height = hires_size(request, hires)
+    most, side = limits.get_int("limit_pixels"), limits.get_int("limit_side")
+    for field, value in (("hires width", width), ("hires height", height)):
+        if not 8 <= value <= side:
+            raise DanqingError("out_of_range", field=field, value=value, minimum=8, maximum=side)
+    if width * height > most:
+        raise DanqingError("too_many_pixels", width=width, height=height, maximum=most)
+    if hires.steps > limits.get_int("limit_steps"):
+        raise DanqingError(
+            "out_of_range", field="hires steps", value=hires.steps, minimum=0, maximum=limits.get_int("limit_steps")
+        )
+    for field in ("prompt", "negative_prompt"):
+        _check_text(f"hires {field}", getattr(hires, field), limits.get_int("limit_prompt"))
 
 
 def _check_number(request: GenerateRequest, bound: _Bound) -> None:

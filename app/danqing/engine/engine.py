@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from danqing.engine import preview
-from danqing.engine.calls import Decode, Denoise, Encode, Finished, Load, Plan, Track
+from danqing.engine.calls import Call, Decode, Denoise, Encode, EncodeImage, Finished, Load, Plan, Track
 from danqing.engine.protocol import Message
 from danqing.engine.runner import Runner
 from danqing.engine.scheduler import BatchKey, Kind, Limits, Part, Scheduler
@@ -263,7 +263,7 @@ class Engine:
     def _advance_error(self, picture: Picture, error: BaseException) -> None:
         self._fail(picture.job, as_danqing(error, picture.job.request))
 
-    def _file(self, picture: Picture, call: Load | Encode | Denoise | Decode) -> None:
+    def _file(self, picture: Picture, call: Call) -> None:
         """Turn a call into parts for the scheduler, or answer it from memory."""
         self._order += 1
         if isinstance(call, Load):
@@ -345,26 +345,49 @@ class Engine:
         self._emit(Message(body, (shown,) if shown else ()))
 
 
-def parts_of(call: Encode | Denoise | Decode, owner: Any, order: int) -> list[Part]:
+def parts_of(call: Call, owner: Any, order: int) -> list[Part]:
     """A call as parts that may each run in another forward.
 
     Rows of one `Denoise` with conditionings of different lengths become parts of their own.
     """
-    if isinstance(call, Encode):
-        key = BatchKey(Kind.ENCODE, call.model.key, clip_skip=call.clip_skip)
-        return [Part(key, len(call.chunks), order, call, owner)]
-    if isinstance(call, Decode):
-        _, height, width = call.latent.shape
-        return [Part(BatchKey(Kind.DECODE, call.model.key, height, width), 1, order, call, owner)]
+    match call:
+        case Encode():
+            key = BatchKey(
+                Kind.ENCODE, call.model.key, clip_skip=call.clip_skip, adapters=call.adapters, manner=(call.tiling,)
+            )
+            return [Part(key, sum(len(prompt) for prompt in call.prompts), order, call, owner)]
+        case Decode():
+            _, height, width = call.latent.shape
+            manner = (call.tiling, call.tile)
+            return [Part(BatchKey(Kind.DECODE, call.model.key, height, width, manner=manner), 1, order, call, owner)]
+        case EncodeImage():
+            height, width, _ = call.pixels.shape
+            key = BatchKey(Kind.ENCODE_IMAGE, call.model.key, height // 8, width // 8, manner=(call.tiling, call.tile))
+            return [Part(key, 1, order, call, owner)]
+        case Denoise():
+            return _row_parts(call, owner, order)
+    raise TypeError(f"no network runs {type(call).__name__}")
+
+
+def _row_parts(call: Denoise, owner: Any, order: int) -> list[Part]:
     parts: list[Part] = []
     for row in call.rows:
         _, height, width = row.x.shape
-        key = BatchKey(Kind.DENOISE, call.model.key, height, width, tokens=row.context.shape[0])
+        manner = (call.tiling, call.merging, tuple(hint.key for hint in row.control))
+        key = BatchKey(
+            Kind.DENOISE,
+            call.model.key,
+            height,
+            width,
+            tokens=row.context.shape[0],
+            adapters=call.adapters,
+            manner=manner,
+        )
         if parts and parts[-1].key == key:
             parts[-1].payload[1].append(row)
             parts[-1].rows += 1
         else:
-            parts.append(Part(key, 1, order, (call.model, [row]), owner, slot=len(parts)))
+            parts.append(Part(key, 1, order, (call, [row]), owner, slot=len(parts)))
     return parts
 
 

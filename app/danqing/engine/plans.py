@@ -67,14 +67,15 @@ def text_to_image(request: GenerateRequest, index: int, checkpoint: Checkpoint, 
     model: Model = yield Load(checkpoint)
     track.model = model
     tokenizer = default_tokenizer()
-    cond = yield Encode(model, tuple(chunks_of(request.prompt, tokenizer)), request.clip_skip)
+    (cond,) = yield Encode(model, (tuple(chunks_of(request.prompt, tokenizer)),), request.clip_skip)
     uncond = None
     if request.cfg_scale != 1.0:
-        uncond = yield Encode(model, tuple(chunks_of(request.negative_prompt, tokenizer)), request.clip_skip)
+        (uncond,) = yield Encode(model, (tuple(chunks_of(request.negative_prompt, tokenizer)),), request.clip_skip)
     seed = request.seed + index
     draw = noise.generator(request.rng, seed)
     shape = (4, request.height // 8, request.width // 8)
-    latent = yield from sample(request, model, Guidance(cond, uncond, request.cfg_scale), draw, shape, track)
+    guidance = Guidance(cond.context, uncond.context if uncond else None, request.cfg_scale)
+    latent = yield from sample(request, model, guidance, draw, shape, track)
     pixels = yield Decode(model, latent)
     height, width = pixels.shape[:2]
     yield Finished(

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     ENCODE = "encode"
     DENOISE = "denoise"
     DECODE = "decode"
+    ENCODE_IMAGE = "encode_image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class BatchKey:
     """Length of the conditioning: attention over padding would change the picture, so lengths do not mix."""
     clip_skip: int = 0
     """Encode only: which hidden layer is read differs for the whole forward."""
+    adapters: Hashable = ()
+    """Rows of one forward use the same weights, adapters included."""
+    manner: Hashable = ()
+    """What changes the networks themselves: circular padding, token merging, tiles, and which ControlNets run beside."""
 
 
 @dataclass(slots=True, eq=False)
