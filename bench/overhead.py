@@ -92,7 +92,7 @@ def compare(name: str, model: models.Model, jobs: int, side: int, steps: int) ->
         OneModel(model),
         lambda message: None,
         make_plan=lambda request, index, track: plans.text_to_image(request, index, model.checkpoint, track),
-        count_calls=plans.model_calls,
+        measure=plans.measure,
         limits=limits,
     )
     for number, request in enumerate(requests(jobs, side, steps + 4)):

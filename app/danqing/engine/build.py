@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from danqing.engine.calls import Plan, Track
+from danqing.engine.calls import Load, Plan, Track
 from danqing.engine.engine import Emit, Engine
 from danqing.engine.models import Model, load
-from danqing.engine.plans import model_calls, text_to_image
+from danqing.engine.plans import measure, text_to_image
 from danqing.engine.runner import Runner
 from danqing.engine.scheduler import Limits
 from danqing.engine.store import ModelStore
@@ -52,7 +52,7 @@ class Workshop:
             self.models,
             emit,
             make_plan=self._plan,
-            count_calls=model_calls,
+            measure=measure,
             limits=Limits(
                 rows=settings.get_int("engine_rows"),
                 denoise_budget=settings.get_int("engine_denoise_budget"),
@@ -75,7 +75,7 @@ class Workshop:
         Raises:
             DanqingError: `no_model` or `model_broken`.
         """
-        model: Model = self.models.acquire(self.library.default()).result()
+        model: Model = self.models.acquire(Load(self.library.default())).result()
         self.models.release(model)
         return model
 

@@ -148,16 +148,29 @@ class Enlarge:
 class Finished:
     """A picture is done. Answer: None, at once.
 
-    `request`: what its infotext is written from, where that is not the job's own request.
+    `request`: what its infotext is written from, where that is not the job's own request. `index`: its place among the job's
+    pictures, None for the plan's own.
     """
 
     pixels: np.ndarray[Any, Any]
     facts: ImageFacts
     request: GenerateRequest | None = None
+    index: int | None = None
 
 
-Call = Load | Work | Encode | Denoise | Decode | EncodeImage | Enlarge | Finished
-Plan = Generator[Call, Any, None]
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Draw other plans, several at once. Answer: what they returned, in order.
+
+    Each maker is given a track of its own, with `calls` UNet calls to do.
+    """
+
+    makers: tuple[Callable[[Track], Plan], ...]
+    calls: tuple[int, ...]
+
+
+Call = Load | Work | Encode | Denoise | Decode | EncodeImage | Enlarge | Finished | Together
+Plan = Generator[Call, Any, Any]
 
 
 @dataclass(slots=True)

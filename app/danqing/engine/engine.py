@@ -10,16 +10,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 
 from danqing.engine import preview
-from danqing.engine.calls import Call, Decode, Denoise, Encode, EncodeImage, Finished, Load, Plan, Track
+from danqing.engine.calls import Call, Denoise, Encode, Finished, Load, Plan, Together, Track, Work
+from danqing.engine.live import Extent, LiveJob, Picture, Start, WorkFuture, work
+from danqing.engine.parts import parts_of
 from danqing.engine.protocol import Message
 from danqing.engine.runner import Runner
-from danqing.engine.scheduler import BatchKey, Kind, Limits, Part, Scheduler
+from danqing.engine.scheduler import Kind, Limits, Part, Scheduler
 from danqing.errors import DanqingError
 from danqing.request import GenerateRequest
 
@@ -28,54 +30,17 @@ PROGRESS_SECONDS = 0.1
 
 Emit = Callable[[Message], None]
 MakePlan = Callable[[GenerateRequest, int, Track], Plan]
-CountCalls = Callable[[GenerateRequest], int]
+
+
+Measure = Callable[[GenerateRequest], Extent]
 
 
 class Models(Protocol):
     """Where checkpoints come from: `store.ModelStore`."""
 
-    def acquire(self, checkpoint: Any) -> Future[Any]: ...
+    def acquire(self, call: Load) -> Future[Any]: ...
 
     def release(self, model: Any) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class Picture:
-    """A plan on its way, and the answers that its current call still waits for."""
-
-    job: LiveJob
-    index: int
-    plan: Plan
-    track: Track
-    answers: list[Any] = field(default_factory=list)
-    outstanding: int = 0
-    joined: bool = False
-    """The call's parts are one list of rows, to be handed back as one list."""
-    loading: Future[Any] | None = None
-    model: Any = None
-    counted: bool = False
-    """Its picture is among the job's finished ones."""
-
-
-@dataclass(slots=True, eq=False)
-class LiveJob:
-    """A job in the engine. Pictures start in order, `batch_size` of them at once at most."""
-
-    id: str
-    request: GenerateRequest
-    calls: int
-    """UNet calls of one picture."""
-    started: int = 0
-    finished: int = 0
-    live: list[Picture] = field(default_factory=list)
-    interrupted: bool = False
-    announced: bool = False
-    last_progress: float = 0.0
-    last_preview: float = 0.0
-
-    @property
-    def over(self) -> bool:
-        return not self.live and (self.interrupted or self.started == self.request.image_count)
 
 
 class Engine:
@@ -88,14 +53,14 @@ class Engine:
         emit: Emit,
         *,
         make_plan: MakePlan,
-        count_calls: CountCalls,
+        measure: Measure,
         limits: Limits,
         pictures: int = 64,
         preview_seconds: float = 0.4,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner, self._models, self._emit = runner, models, emit
-        self._make_plan, self._count_calls = make_plan, count_calls
+        self._make_plan, self._measure = make_plan, measure
         self._scheduler = Scheduler(limits)
         self._pictures, self._preview_seconds, self._clock = pictures, preview_seconds, clock
         self._jobs: dict[str, LiveJob] = {}
@@ -111,10 +76,13 @@ class Engine:
         if job_id in self._jobs:
             return
         try:
-            job = LiveJob(job_id, request, self._count_calls(request))
+            extent = self._measure(request)
         except DanqingError as error:
             self._emit(Message({"event": "failed", "job": job_id, "error": error.as_dict()}))
             return
+        make = self._make_plan
+        starts = (Start(partial(make, request, index), extent.calls, index) for index in range(extent.plans))
+        job = LiveJob(job_id, request, extent, deque(starts))
         self._jobs[job_id] = job
         self._turn.append(job)
 
@@ -124,11 +92,21 @@ class Engine:
         if job is None:
             return
         job.interrupted = True
+        # Plans that a script waits for are answered with None; those of the job itself are left out.
+        left_out, job.waiting = job.waiting, deque()
         for picture in list(job.live):
             picture.track.interrupted = True
-            if picture.track.denoised is None and not picture.outstanding:
+            if picture.track.denoised is None and not picture.outstanding and picture.parent is None:
                 self._drop(picture)
+        for start in left_out:
+            self._answer_parent(start.parent, start.index, None)
         self._close(job)
+
+    def skip(self, job_id: str) -> None:
+        """Decode the pictures that are being drawn as they are, and go on with the next."""
+        job = self._jobs.get(job_id)
+        for picture in job.live if job is not None else ():
+            picture.track.skipped = True
 
     def cancel(self, job_id: str) -> None:
         """Drop a job at once, without a picture."""
@@ -159,32 +137,32 @@ class Engine:
 
     def _admit(self) -> None:
         """Round robin over jobs, so that a job of many pictures does not keep a newcomer out."""
-        room = self._pictures - sum(len(job.live) for job in self._jobs.values())
+        room = self._pictures - sum(job.busy for job in self._jobs.values())
         for _ in range(len(self._turn)):
             job = self._turn.popleft()
-            if job.id not in self._jobs or job.interrupted:
+            if job.id not in self._jobs:
                 continue
-            more = min(job.request.batch_size - len(job.live), job.request.image_count - job.started, room)
+            more = min(job.room, room)
             for _ in range(more):
                 self._start(job)
             room -= max(more, 0)
-            if job.id in self._jobs and job.started < job.request.image_count:
+            if job.id in self._jobs:
                 self._turn.append(job)
 
     def _start(self, job: LiveJob) -> None:
-        if job.id not in self._jobs:
+        if job.id not in self._jobs or not job.waiting:
             return
         if not job.announced:
             job.announced = True
             self._emit(Message({"event": "started", "job": job.id}))
-        track = Track(steps=job.calls)
+        start = job.waiting.popleft()
+        track = Track(steps=start.calls)
         try:
-            plan = self._make_plan(job.request, job.started, track)
+            plan = start.make(track)
         except Exception as error:  # noqa: BLE001 - see _advance
             self._fail(job, as_danqing(error, job.request))
             return
-        picture = Picture(job, job.started, plan, track)
-        job.started += 1
+        picture = Picture(job, start.index, plan, track, start.parent)
         job.live.append(picture)
         self._advance(picture, None)
 
@@ -192,12 +170,15 @@ class Engine:
         for picture in [p for p in self._loading if p.loading is not None and p.loading.done()]:
             self._loading.remove(picture)
             future, picture.loading = picture.loading, None
-            error = future.exception() if future is not None else None
+            if future is None:
+                continue
+            error = future.exception()
             if error is not None:
                 self._advance_error(picture, error)
-            elif future is not None:
-                picture.model = future.result()
-                self._advance(picture, picture.model)
+                continue
+            if not isinstance(future, WorkFuture):
+                picture.models.append(future.result())
+            self._advance(picture, future.result())
 
     # -- running a group --
 
@@ -250,15 +231,33 @@ class Engine:
                     self._finished(picture, call)
                     answer = None
                     continue
+                if isinstance(call, Together) and not call.makers:
+                    answer = []
+                    continue
                 self._file(picture, call)
                 break
-        except StopIteration:
-            self._drop(picture)
-            self._close(picture.job)
+        except StopIteration as stop:
+            self._ended(picture, stop.value)
         except Exception as error:  # noqa: BLE001 - a plan's own fault must reach its owner and nobody else
             self._advance_error(picture, error)
         else:
             self._progress(picture)
+
+    def _ended(self, picture: Picture, value: Any) -> None:
+        job = picture.job
+        job.steps += picture.track.steps
+        self._drop(picture)
+        self._answer_parent(picture.parent, picture.index, value)
+        self._close(job)
+
+    def _answer_parent(self, parent: Picture | None, slot: int, value: Any) -> None:
+        """Give a plan the answer of one of the plans that it waits for."""
+        if parent is None or parent not in parent.job.live:
+            return
+        parent.answers[slot] = value
+        parent.outstanding -= 1
+        if parent.outstanding == 0:
+            self._advance(parent, list(parent.answers))
 
     def _advance_error(self, picture: Picture, error: BaseException) -> None:
         self._fail(picture.job, as_danqing(error, picture.job.request))
@@ -266,9 +265,20 @@ class Engine:
     def _file(self, picture: Picture, call: Call) -> None:
         """Turn a call into parts for the scheduler, or answer it from memory."""
         self._order += 1
-        if isinstance(call, Load):
-            picture.loading = self._models.acquire(call.checkpoint)
+        if isinstance(call, Load | Work):
+            picture.loading = work(call.run) if isinstance(call, Work) else self._models.acquire(call)
             self._loading.append(picture)
+            return
+        if isinstance(call, Together):
+            picture.answers, picture.outstanding = [None] * len(call.makers), len(call.makers)
+            starts = [
+                Start(make, n, i, picture) for i, (make, n) in enumerate(zip(call.makers, call.calls, strict=True))
+            ]
+            if picture.job.interrupted:
+                for start in starts:
+                    self._answer_parent(picture, start.index, None)
+                return
+            picture.job.waiting.extendleft(reversed(starts))
             return
         if isinstance(call, Encode):
             known = self._runner.remembered(call)
@@ -283,10 +293,12 @@ class Engine:
 
     def _finished(self, picture: Picture, call: Finished) -> None:
         job = picture.job
-        job.finished += 1
-        picture.counted = True
+        job.images += 1
         self.counters["images"] += 1
-        body = {"event": "image", "job": job.id, "index": picture.index, "facts": call.facts.as_dict()}
+        index = picture.index if call.index is None else call.index
+        body = {"event": "image", "job": job.id, "index": index, "facts": call.facts.as_dict()}
+        if call.request is not None and call.request is not job.request:
+            body["request"] = call.request.model_dump(mode="json")
         self._emit(Message(body, (call.pixels.tobytes(),)))
         self._tell(job, None)
 
@@ -297,12 +309,12 @@ class Engine:
             picture.job.live.remove(picture)
         if picture in self._loading:
             self._loading.remove(picture)
-            if picture.loading is not None:
+            if picture.loading is not None and not isinstance(picture.loading, WorkFuture):
                 picture.loading.add_done_callback(self._release_loaded)
         self._scheduler.drop(picture)
-        if picture.model is not None:
-            self._models.release(picture.model)
-            picture.model = None
+        for model in picture.models:
+            self._models.release(model)
+        picture.models.clear()
 
     def _release_loaded(self, future: Future[Any]) -> None:
         if not future.cancelled() and future.exception() is None:
@@ -310,7 +322,7 @@ class Engine:
 
     def _close(self, job: LiveJob) -> None:
         if job.over and self._jobs.pop(job.id, None) is not None:
-            self._emit(Message({"event": "done", "job": job.id, "interrupted": job.interrupted}))
+            self._emit(Message({"event": "done", "job": job.id, "interrupted": job.interrupted, "images": job.images}))
 
     def _fail(self, job: LiveJob, error: DanqingError) -> None:
         if self._jobs.pop(job.id, None) is None:
@@ -326,69 +338,25 @@ class Engine:
         if picture.track.denoised is None or now - job.last_progress < PROGRESS_SECONDS:
             return
         shown = None
-        if picture is job.live[0] and (not job.last_preview or now - job.last_preview >= self._preview_seconds):
+        if job.shown not in job.live:
+            job.shown = picture
+        if picture is job.shown and (not job.last_preview or now - job.last_preview >= self._preview_seconds):
             job.last_preview = now
             shown = preview.png(picture.track.denoised, picture.track.model.latent_rgb)
         self._tell(job, shown)
 
     def _tell(self, job: LiveJob, shown: bytes | None) -> None:
         job.last_progress = self._clock()
-        step = job.finished * job.calls + sum(p.track.step for p in job.live if not p.counted)
+        steps = job.extent.calls * job.extent.plans
         body = {
             "event": "progress",
             "job": job.id,
-            "step": step,
-            "steps": job.calls * job.request.image_count,
-            "image": job.finished,
-            "images": job.request.image_count,
+            "step": min(steps, job.steps + sum(p.track.step for p in job.live)),
+            "steps": steps,
+            "image": min(job.images, job.extent.images),
+            "images": job.extent.images,
         }
         self._emit(Message(body, (shown,) if shown else ()))
-
-
-def parts_of(call: Call, owner: Any, order: int) -> list[Part]:
-    """A call as parts that may each run in another forward.
-
-    Rows of one `Denoise` with conditionings of different lengths become parts of their own.
-    """
-    match call:
-        case Encode():
-            key = BatchKey(
-                Kind.ENCODE, call.model.key, clip_skip=call.clip_skip, adapters=call.adapters, manner=(call.tiling,)
-            )
-            return [Part(key, sum(len(prompt) for prompt in call.prompts), order, call, owner)]
-        case Decode():
-            _, height, width = call.latent.shape
-            manner = (call.tiling, call.tile)
-            return [Part(BatchKey(Kind.DECODE, call.model.key, height, width, manner=manner), 1, order, call, owner)]
-        case EncodeImage():
-            height, width, _ = call.pixels.shape
-            key = BatchKey(Kind.ENCODE_IMAGE, call.model.key, height // 8, width // 8, manner=(call.tiling, call.tile))
-            return [Part(key, 1, order, call, owner)]
-        case Denoise():
-            return _row_parts(call, owner, order)
-    raise TypeError(f"no network runs {type(call).__name__}")
-
-
-def _row_parts(call: Denoise, owner: Any, order: int) -> list[Part]:
-    parts: list[Part] = []
-    for row in call.rows:
-        _, height, width = row.x.shape
-        manner = (call.tiling, call.merging, tuple(hint.key for hint in row.control))
-        key = BatchKey(
-            Kind.DENOISE,
-            call.model.key,
-            height,
-            width,
-            tokens=row.context.shape[0],
-            adapters=call.adapters,
-            manner=manner,
-        )
-        if parts and parts[-1].key == key:
-            parts[-1].payload[1].append(row)
-            parts[-1].rows += 1
-        else:
-            parts.append(Part(key, 1, order, (call, [row]), owner, slot=len(parts)))
-    return parts
 
 
 def as_danqing(error: BaseException, request: GenerateRequest) -> DanqingError:

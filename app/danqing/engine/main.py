@@ -120,6 +120,8 @@ class EngineThread(threading.Thread):
                 self._emit(Message({"event": "failed", "job": job, "error": error.as_dict()}))
         elif op == "interrupt":
             engine.interrupt(job)
+        elif op == "skip":
+            engine.skip(job)
         elif op == "cancel":
             engine.cancel(job)
 

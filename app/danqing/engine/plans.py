@@ -14,6 +14,7 @@ import torch
 from danqing.engine import catalog, noise
 from danqing.engine.calls import Call, Decode, Denoise, Encode, Finished, Load, Plan, Row, Track
 from danqing.engine.catalog import Family, SamplerRow
+from danqing.engine.live import Extent
 from danqing.engine.protocol import ImageFacts
 from danqing.engine.samplers import Course, Walk, ddim, dpmpp_2m, euler, euler_ancestral, heun, lms
 from danqing.engine.schedules import ModelSigmas, ddim_timesteps, sigmas
@@ -60,6 +61,11 @@ def model_calls(request: GenerateRequest) -> int:
         count = len(ddim_timesteps(request.steps))
         return count - 1 if row.name == "DDIM" else count
     return request.steps * row.calls_per_step - (row.calls_per_step - 1)
+
+
+def measure(request: GenerateRequest) -> Extent:
+    """How much the request is, before any of it is drawn."""
+    return Extent(request.image_count, model_calls(request), request.image_count)
 
 
 def text_to_image(request: GenerateRequest, index: int, checkpoint: Checkpoint, track: Track) -> Plan:

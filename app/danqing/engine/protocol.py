@@ -25,8 +25,9 @@ class Message:
     """A frame: `body["op"]` (to the engine) or `body["event"]` (from it) says what it is.
 
     To the engine:
-        submit     job: str, request: GenerateRequest as JSON; blobs: input pictures (none for txt2img)
+        submit     job: str, request: GenerateRequest as JSON; its input pictures lie under DATA/inputs
         interrupt  job: str - stop sampling now, decode and return what is there
+        skip       job: str - the same for the pictures that are being drawn, then go on with the next
         cancel     job: str - drop the job without a picture
         stop       - finish nothing, exit
 
@@ -36,8 +37,9 @@ class Message:
         started    job
         progress   job, step, steps (model steps of the whole job so far and in all), image (pictures finished), images;
                    blob 0, where there is one: a preview (PNG at latent size, to be scaled up by whoever shows it)
-        image      job, index, facts: `ImageFacts` as dict; blob 0: RGB pixels, height*width*3 bytes, row by row
-        done       job, interrupted: bool - after the last image
+        image      job, index, facts: `ImageFacts` as dict, request: the one it was drawn from, where that is not the job's;
+                   blob 0: RGB pixels, height*width*3 bytes, row by row
+        done       job, interrupted: bool, images: how many there were - after the last image
         failed     job, error: DanqingError.as_dict()
         stats      rows, groups, step_ms... - numbers for /metrics, about once a second while working
     """
@@ -81,6 +83,9 @@ class ImageFacts:
     """First 10 hex digits of the file's sha256, "" while it is not known."""
     schedule: str
     """Label of the schedule really used: "Automatic" only where the model's own sigmas were."""
+    role: str = "image"
+    """"image"; "grid" of a script; "mask", "composite" of inpainting; "map" of a control unit."""
+    subseed: int = 0
     extra: dict[str, str | int | float] = field(default_factory=dict)
     """More infotext pairs, in order."""
 

@@ -44,6 +44,10 @@ class Runner:
                 return list(vae.decode(payloads, self.device))
             case Kind.ENCODE_IMAGE:
                 return list(vae.encode(payloads, self.device))
+            case Kind.ENLARGE:
+                from danqing.upscale import networks  # reads torchvision: only those who enlarge pay for it
+
+                return [networks.run(c.path, c.pixels, c.tile, c.overlap, self.device) for c in payloads]
 
     def remembered(self, call: Encode) -> tuple[Conditioning, ...] | None:
         """The conditioning of a prompt encoded not long ago."""

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     DENOISE = "denoise"
     DECODE = "decode"
     ENCODE_IMAGE = "encode_image"
+    ENLARGE = "enlarge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,8 @@ class Limits:
         """Rows that fit, one at least."""
         if key.kind is Kind.ENCODE:
             return self.rows
+        if key.kind is Kind.ENLARGE:
+            return 1
         budget = self.denoise_budget if key.kind is Kind.DENOISE else self.decode_budget
         return max(1, min(self.rows, budget // max(1, key.height * key.width)))
 

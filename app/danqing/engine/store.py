@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from danqing.engine.calls import Load
 from danqing.engine.models import Model
 from danqing.library.index import Checkpoint
 
@@ -30,8 +31,9 @@ class ModelStore:
         self._models: OrderedDict[tuple[str, int], Future[Model]] = OrderedDict()
         self._users: dict[str, int] = {}
 
-    def acquire(self, checkpoint: Checkpoint) -> Future[Any]:
+    def acquire(self, call: Load) -> Future[Any]:
         """The model, now or later. Every successful `acquire` is matched by a `release`."""
+        checkpoint = call.checkpoint
         key = _key(checkpoint)
         with self._lock:
             future = self._models.get(key)
