@@ -18,7 +18,7 @@ BIN := .venv/bin
 
 help: ## list the targets
 	@printf 'Danqing 丹青\n\n'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 	@printf '\n  HOST=%s PORT=%s DATA=%s   where run listens and keeps its files\n' '$(HOST)' '$(PORT)' '$(DATA)'
 	@printf '  MINUTES=%s   how long mini trains\n' '$(MINUTES)'
 	@printf '  PYTHON=...   the Python (3.11 or newer) that setup builds on; found by itself when empty\n'
@@ -49,6 +49,46 @@ mini: setup ## train danqing-mini, the miniature model, again under DATA/mini (g
 
 lock: ## resolve the dependencies anew and write constraints.txt
 	@sh tools/lock.sh
+
+# -- AWS: `danqing cloud --help` has more options; ENDPOINT names an emulator --
+
+REGION ?=
+ENDPOINT ?=
+NAME ?= danqing
+TYPE ?= g5.xlarge
+CIDR ?=
+KEY ?=
+IMAGE ?=
+DATA_GB ?= 0
+WAIT ?= 20
+KEEP ?= 3
+WHERE = $(if $(REGION),--region '$(REGION)') $(if $(ENDPOINT),--endpoint '$(ENDPOINT)')
+CLOUD := $(BIN)/python -m danqing.cloud
+
+.PHONY: launch status start stop terminate images share
+
+launch: setup ## start a box on AWS: TYPE, CIDR (who may open it), DATA_GB, KEY, SPOT=1, REPLACE=1, IMAGE, REGION
+	@$(CLOUD) launch --name '$(NAME)' --type '$(TYPE)' --cidr '$(CIDR)' --key '$(KEY)' --image '$(IMAGE)' --data '$(DATA_GB)' \
+	  --minutes '$(WAIT)' $(if $(SPOT),--spot) $(if $(REPLACE),--replace) $(LAUNCH) $(WHERE)
+
+status: setup ## the boxes on AWS: state, address, readiness, cost
+	@$(CLOUD) status $(WHERE)
+
+start: setup ## start a stopped box again: NAME, REGION
+	@$(CLOUD) start --name '$(NAME)' --minutes '$(WAIT)' $(WHERE)
+
+stop: setup ## stop a box, keeping its disks: NAME, REGION
+	@$(CLOUD) stop --name '$(NAME)' $(WHERE)
+
+terminate: setup ## end a box for good, after asking; its data volume stays: NAME, REGION, YES=1
+	@$(CLOUD) terminate --name '$(NAME)' $(if $(YES),--yes) $(WHERE)
+
+images: setup ## list the images; CLEAN=1 shows which are old (KEEP=3 stay), CLEAN=1 YES=1 removes them
+	@$(CLOUD) $(if $(CLEAN),clean --keep '$(KEEP)' $(if $(YES),--yes),images) $(WHERE)
+
+share: setup ## copy and share an image: IMAGE, ACCOUNTS, ORGANISATIONS, REGIONS, PARAMETER (lists with commas)
+	@$(CLOUD) share --image '$(IMAGE)' --accounts '$(ACCOUNTS)' --organisations '$(ORGANISATIONS)' --regions '$(REGIONS)' \
+	  --parameter '$(PARAMETER)' $(WHERE)
 
 clean: ## remove .venv, caches and what the benchmarks wrote; DATA stays
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist bench/out app/*.egg-info

@@ -76,7 +76,7 @@ install() {
     say "Installing the dependencies; the first time this takes minutes."
     # torch comes first and alone: an index with builds for CPUs only has nothing but torch
     pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
-    pip install -c constraints.txt -e '.[dev]'
+    pip install -c constraints.txt -e '.[cloud,dev]'
     "$venv/bin/python" -m compileall -q app/danqing
 }
 

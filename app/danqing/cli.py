@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from danqing import __version__
-from danqing.errors import DanqingError, Language
+from danqing.errors import DanqingError, environment_language
 
 app = typer.Typer(
     name="danqing",
@@ -141,6 +141,25 @@ def info(
         raise DanqingError("no_infotext", path=str(file))
 
 
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=PASSED_ON, add_help_option=False)
+def box(context: typer.Context) -> None:
+    """This machine as a box: first boot, health, passwords, backup (danqing box --help)."""
+    from danqing.box.cli import app as commands
+
+    commands(context.args, prog_name="danqing box")
+
+
+@app.command(context_settings=PASSED_ON, add_help_option=False)
+def cloud(context: typer.Context) -> None:
+    """AWS: images and machines (danqing cloud --help)."""
+    from danqing.cloud.cli import app as commands
+
+    commands(context.args, prog_name="danqing cloud")
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`. A name other than localhost is not looked up: it may change."""
     if host.lower() == "localhost":
@@ -186,14 +205,6 @@ def check_writable(path: Path) -> None:
         raise DanqingError("cannot_write", path=str(path), reason="no folder that can be written")
 
 
-def language() -> Language:
-    """The language of the messages, from the environment as POSIX orders it."""
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        if value := os.environ.get(name):
-            return "zh" if value.lower().startswith("zh") else "en"
-    return "en"
-
-
 def exit_code(error: DanqingError) -> int:
     """2 for what the caller can mend (a row of the command line, or a 4xx), 1 for what failed."""
     return BAD_INPUT if error.status == 2 or 400 <= error.status < 500 else FAILED
@@ -207,7 +218,7 @@ def main() -> None:
     try:
         app()
     except DanqingError as error:
-        sys.stderr.write(error.text(language()) + "\n")
+        sys.stderr.write(error.text(environment_language()) + "\n")
         raise SystemExit(exit_code(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -5,6 +5,7 @@ A sentence says what was wrong and what would work. `{name}` fields are filled f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -245,6 +246,14 @@ def language_of(accept: str) -> Language:
         tag = part.split(";")[0].strip()
         if tag.startswith(("zh", "en")):
             return "zh" if tag.startswith("zh") else "en"
+    return "en"
+
+
+def environment_language() -> Language:
+    """The language of a command's messages, from the environment as POSIX orders it."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if value := os.environ.get(name):
+            return "zh" if value.lower().startswith("zh") else "en"
     return "en"
 
 
