@@ -21,4 +21,12 @@ ROWS: tuple[Setting, ...] = (
         4096,
         2**31,
     ),
+    Setting(
+        "input_hours",
+        72.0,
+        "Pictures that were handed in are removed after this many hours, unless a waiting job needs them.",
+        "上传的图片在此小时数后删除，除非有排队的任务还需要它。",
+        0.01,
+        24 * 3650,
+    ),
 )

@@ -24,8 +24,14 @@ from danqing.engine.protocol import ImageFacts
 from danqing.errors import DanqingError
 from danqing.gallery import files, png
 
-FOLDERS = {False: "outputs/txt2img-images", True: "outputs/api-temp"}
-"""By `temporary`, below the data folder."""
+TEMPORARY = "outputs/api-temp"
+"""Where pictures lie that nobody asked to save, below the data folder."""
+
+
+def folder_of(kind: str, role: str) -> str:
+    """Where pictures of a request's kind lie, below the data folder: grids apart from the rest (spec 15.1)."""
+    return f"outputs/{kind}-{'grids' if role == 'grid' else 'images'}"
+
 
 RESERVE = """
 INSERT INTO picture (id, owner, job, position, path, width, height, seed, infotext, sha256, created, temporary)
@@ -68,6 +74,8 @@ class NewPicture:
     facts: ImageFacts
     infotext: str
     temporary: bool
+    kind: str = "txt2img"
+    """Of the request: `txt2img`, `img2img` or `extras`."""
 
 
 class Gallery:
@@ -122,7 +130,8 @@ class Gallery:
         known = self._of(new.job, new.index)
         if known is not None:
             return known
-        data = png.encode(new.pixels, new.facts.width, new.facts.height, {"parameters": new.infotext})
+        texts = {"parameters": new.infotext} if new.infotext else {}
+        data = png.encode(new.pixels, new.facts.width, new.facts.height, texts)
         try:
             return self._store(new, data)
         except (OSError, sqlite3.OperationalError) as error:
@@ -135,7 +144,8 @@ class Gallery:
         return self._picture(row) if row else None
 
     def _store(self, new: NewPicture, data: bytes) -> Picture:
-        folder = self.data / FOLDERS[new.temporary] / datetime.now().astimezone().strftime("%Y-%m-%d")
+        kept = TEMPORARY if new.temporary else folder_of(new.kind, new.facts.role)
+        folder = self.data / kept / datetime.now().astimezone().strftime("%Y-%m-%d")
         picture = _described(new)
         digest = hashlib.sha256(data).hexdigest()
         while True:

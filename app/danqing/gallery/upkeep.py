@@ -17,7 +17,7 @@ from danqing.database import Database
 from danqing.errors import DanqingError
 from danqing.gallery import files, infotext
 from danqing.gallery.reading import read_image
-from danqing.gallery.store import FOLDERS
+from danqing.gallery.store import TEMPORARY
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +73,7 @@ def sweep(data: Path, database: Database, hours: float, now: float | None = None
                 "DELETE FROM picture WHERE id = ?", [(row["id"],) for row in gone]
             )
         )
-    _remove_empty(data / FOLDERS[True], now - 3600)
+    _remove_empty(data / TEMPORARY, now - 3600)
     return len(gone)
 
 
@@ -101,7 +101,7 @@ def rebuild(data: Path, database: Database, owner: str) -> int:
         how many were found.
     """
     known = {row["path"] for row in database.rows("SELECT path FROM picture")}
-    temporary = data / FOLDERS[True]
+    temporary = data / TEMPORARY
     paths = [path for path in sorted((data / OUTPUTS).rglob("[!.]*.png")) if not path.is_relative_to(temporary)]
     new = [row for path in paths if str(path.relative_to(data)) not in known and (row := _found(data, path, owner))]
     if new:

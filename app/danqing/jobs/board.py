@@ -31,6 +31,8 @@ class Live:
     interrupting: bool = False
     ending: bool = False
     """Somebody is bringing it to its end; nobody else may."""
+    expected: int | None = None
+    """Pictures that the engine has made, once it has said that it is done."""
     trouble: DanqingError | None = None
     """What kept a picture from being stored."""
     attempts: int = 0
@@ -52,7 +54,7 @@ class Live:
     def restart(self) -> None:
         """Nothing of its drawing counts any more."""
         self.step = self.steps = self.image = 0
-        self.preview, self.token, self.ending, self.trouble = None, "", False, None
+        self.preview, self.token, self.ending, self.trouble, self.expected = None, "", False, None, None
 
 
 class Board:

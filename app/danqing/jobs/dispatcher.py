@@ -21,6 +21,7 @@ from danqing.gallery.store import Gallery, NewPicture, Picture
 from danqing.jobs.board import Board, Live
 from danqing.jobs.model import JobState
 from danqing.jobs.store import JobStore
+from danqing.request import parsed
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,9 @@ STORING_AT_ONCE = 4
 
 CANCELLED_WAIT = 0.05
 """Seconds until a job that was cancelled while being claimed has left the queue."""
+
+TOLD = ("image", "grid", "composite")
+"""Roles of pictures that carry an infotext; masks and control maps are nothing to draw again from."""
 
 FULL_DISK_WAIT = 1.0
 """Seconds between two tries to write the queue's own file when the disk is full."""
@@ -168,7 +172,7 @@ class Dispatcher:
         live.ending = True
         await self._settle(live)
         attempts = live.attempts + 1
-        if live.trouble or live.interrupting or len(live.job.pictures) >= live.job.request.image_count:
+        if live.trouble or live.interrupting or self._complete(live):
             await self._end_as(live, None, live.interrupting)
         elif attempts >= self._limits.attempts:
             await self.end(live, JobState.FAILED, error=DanqingError("engine_lost", attempts=attempts))
@@ -176,6 +180,13 @@ class Dispatcher:
             await self._persist(lambda: self._store.requeue(live.job.id, died=1))
             live.attempts = attempts
             self._back(live)
+
+    @staticmethod
+    def _complete(live: Live) -> bool:
+        """Whether nothing is missing although the engine did not live to say so: only plain jobs can be counted."""
+        request = live.job.request
+        plain = request.script is None and not request.control and request.inpaint is None and request.kind != "extras"
+        return plain and len(live.job.pictures) >= request.image_count
 
     async def message(self, message: Message) -> None:
         """What the engine says. Something malformed fails the job that it speaks of, nothing else."""
@@ -199,6 +210,7 @@ class Dispatcher:
         elif event == "image":
             await self._image(live, message)
         elif event == "done":
+            live.expected = int(message.body.get("images", live.job.request.image_count))
             self._conclude(live, interrupted=bool(message.body.get("interrupted")))
         elif event == "failed":
             self._conclude(live, error=DanqingError.from_dict(message.body["error"]))
@@ -216,14 +228,16 @@ class Dispatcher:
 
     async def _image(self, live: Live, message: Message) -> None:
         facts = ImageFacts.from_dict(message.body["facts"])
+        drawn = parsed(message.body["request"]) if "request" in message.body else live.job.request
         new = NewPicture(
             owner=live.job.owner,
             job=live.job.id,
             index=int(message.body["index"]),
             pixels=message.blobs[0],
             facts=facts,
-            infotext=infotext.write(live.job.request, facts, infotext.VERSION),
+            infotext=infotext.write(drawn, facts, infotext.VERSION) if facts.role in TOLD else "",
             temporary=not live.stored.save,
+            kind=live.job.request.kind,
         )
         await self._slots.acquire()
         self._spawn((live.storing, self._storing), self._keep(live, new))
@@ -280,7 +294,8 @@ class Dispatcher:
             self._board.remove(live)
 
     async def _end_as(self, live: Live, error: DanqingError | None, interrupted: bool) -> None:
-        count, wanted, trouble = len(live.job.pictures), live.job.request.image_count, live.trouble
+        count, trouble = len(live.job.pictures), live.trouble
+        wanted = live.job.request.image_count if live.expected is None else live.expected
         if trouble:
             await self._tell({"op": "cancel", "job": live.token})
         if error is None and trouble and trouble.code == "disk_full" and not live.interrupting:
@@ -338,6 +353,11 @@ class Dispatcher:
         live.interrupting = True
         await self._persist(lambda: self._store.mark_interrupted(live.job.id))
         await self._tell({"op": "interrupt", "job": live.token})
+
+    async def skip(self, live: Live) -> None:
+        """End the pictures that are being drawn with what they have, and go on with the job's next."""
+        if live.token:
+            await self._tell({"op": "skip", "job": live.token})
 
     async def _persist(self, write: Callable[[], Awaitable[T]]) -> T:
         """Run a write of the queue; on a full disk again and again, so that what happened is not forgotten."""

@@ -24,7 +24,7 @@ from danqing import plugins as hooks
 from danqing.database import Database
 from danqing.engine.protocol import Message
 from danqing.errors import DanqingError
-from danqing.gallery import upkeep
+from danqing.gallery import inputs, upkeep
 from danqing.gallery.store import Gallery, Picture, free_mb
 from danqing.jobs.board import Board, Live
 from danqing.jobs.dispatcher import Dispatcher, Limits
@@ -140,6 +140,8 @@ class JobService:
             try:
                 hours = self._settings.get_float("temporary_hours")
                 await asyncio.to_thread(upkeep.sweep, self.data, self._database, hours)
+                wanted = {image for live in self._board.jobs() for image in live.job.request.inputs}
+                await asyncio.to_thread(inputs.sweep, self.data, wanted, self._settings.get_float("input_hours"))
             except (OSError, sqlite3.Error):
                 log.exception("temporary pictures not removed")
             await asyncio.sleep(SWEEP_SECONDS)
@@ -226,6 +228,16 @@ class JobService:
         live = self._live(job_id)
         if live is not None:
             await self._dispatcher.interrupt(live)
+
+    async def skip(self, job_id: str) -> None:
+        """End the pictures that are being drawn with what they have; the job goes on with its next.
+
+        Raises:
+            DanqingError: `unknown_job`. A job that is over, or waits, stays as it is.
+        """
+        live = self._live(job_id)
+        if live is not None:
+            await self._dispatcher.skip(live)
 
     async def cancel(self, job_id: str) -> None:
         """End the job without more pictures.

@@ -1,0 +1,116 @@
+"""Pictures that people hand in: checked, brought to one form, kept under the name of their content.
+
+A request names them by the sha256 of their PNG, so that a job in the queue is whole whatever its client does meanwhile, and the
+same picture sent a hundred times is stored once. Everything here blocks and belongs into a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from danqing.errors import DanqingError
+from danqing.gallery import files
+from danqing.gallery.reading import FORMATS, LIMIT_PIXELS
+from danqing.request import input_path
+
+FOLDER = "inputs"
+
+
+def keep(data: Path, picture: bytes, limit_pixels: int = LIMIT_PIXELS) -> str:
+    """Store a picture that came from outside; its name.
+
+    Raises:
+        DanqingError: `broken_image`; `disk_full`.
+    """
+    return keep_image(data, opened(picture, limit_pixels))
+
+
+def opened(picture: bytes, limit_pixels: int = LIMIT_PIXELS) -> Image.Image:
+    """The decoded picture: L, RGB or RGBA, 8 bits a channel, the way up that its EXIF says.
+
+    Raises:
+        DanqingError: `broken_image`, also when it is of no known format or has more than `limit_pixels` pixels.
+    """
+    try:
+        image = Image.open(io.BytesIO(picture), formats=(*FORMATS, "TIFF"))
+        if image.width * image.height > limit_pixels:
+            raise DanqingError(
+                "broken_image", reason=f"{image.width}x{image.height} is more than {limit_pixels} pixels"
+            )
+        image.load()
+        return _plain(ImageOps.exif_transpose(image))
+    except DanqingError:
+        raise
+    except UnidentifiedImageError:
+        raise DanqingError("broken_image", reason=f"it is none of {', '.join(FORMATS)}") from None
+    except Exception as error:  # noqa: BLE001 - a decoder may raise anything on hostile bytes
+        raise DanqingError("broken_image", reason=str(error)[:200] or type(error).__name__) from None
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    if image.mode in ("L", "RGB", "RGBA"):
+        return image
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more: the upper eight
+        wide = np.clip(np.asarray(image, dtype=np.float32), 0, 65535)
+        return Image.fromarray((wide / 257 if wide.max(initial=0) > 255 else wide).astype(np.uint8))
+    clear = image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info
+    return image.convert("RGBA" if clear else "RGB")
+
+
+def keep_image(data: Path, image: Image.Image) -> str:
+    """Store a picture of ours; its name.
+
+    Raises:
+        DanqingError: `disk_full`.
+    """
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=1)
+    content = out.getvalue()
+    name = hashlib.sha256(content).hexdigest()
+    path = input_path(data, name)
+    try:
+        files.make_folder(path.parent, data)
+        if path.is_file():
+            os.utime(path)  # it is wanted again: its time to live begins anew
+        else:
+            files.write_whole(path, content)
+    except FileExistsError:
+        return name
+    except OSError as error:
+        if files.is_full(error):
+            raise DanqingError("disk_full", free_mb=0) from error
+        raise
+    return name
+
+
+def load(data: Path, name: str) -> Image.Image:
+    """The picture of this name.
+
+    Raises:
+        DanqingError: `unknown_picture`.
+    """
+    try:
+        image = Image.open(input_path(data, name))
+        image.load()
+    except FileNotFoundError:
+        raise DanqingError("unknown_picture", picture=name[:64]) from None
+    return image
+
+
+def sweep(data: Path, wanted: Iterable[str], hours: float, now: float | None = None) -> int:
+    """Remove pictures not handed in for `hours` that no job in `wanted` names; how many went."""
+    keeping, before = set(wanted), (time.time() if now is None else now) - hours * 3600
+    gone = 0
+    for path in (data / FOLDER).glob("*/*.png"):
+        if path.stem not in keeping and path.stat().st_mtime < before:
+            path.unlink(missing_ok=True)
+            gone += 1
+    return gone
