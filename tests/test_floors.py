@@ -19,9 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "app" / "danqing"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("box", "cloud"),
+    ("cloud", "notify"),
+    ("torchvision_shim",),
     ("prompt",),
-    ("library",),
+    ("library", "imaging"),
     ("upscale",),
     ("control",),
     ("train", "mini"),
@@ -32,14 +33,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cluster",),
     ("api",),
     ("ui",),
-    ("app", "cli", "front", "generate", "log"),
+    ("app", "cli", "front", "generate", "log", "box"),
 )
 """From the cellar up. A room imports its own modules and those of lower floors."""
 
 SHARED = {"danqing", "errors", "settings", "options", "request", "plugins"}
 """The words that everybody may import; they import each other only."""
 
-OF_THE_OTHER_FLOOR = {("box", "cloud"), ("cloud", "box"), ("train", "mini"), ("mini", "train")}
+OF_THE_OTHER_FLOOR = {("box", "cloud"), ("train", "mini"), ("mini", "train")}
 """Neighbours that do not know each other."""
 
 TENSORS = {"torch", "torchsde", "diffusers", "transformers", "accelerate", "cv2", "scipy"}
@@ -55,8 +56,10 @@ DOES_NOT_KNOW: dict[str, set[str]] = {
     "cli": TENSORS,
     "front": TENSORS | {"gradio"},
     "log": TENSORS | WEB,
+    "notify": TENSORS | WEB | {"sqlite3"},
     "engine": WEB | {"sqlite3"},
     "library": WEB | {"sqlite3"},
+    "imaging": (TENSORS - {"cv2"}) | WEB | {"sqlite3"},
     "prompt": WEB | {"sqlite3", "diffusers"},
     "mini": WEB | {"sqlite3"},
     "train": WEB | {"sqlite3"},

@@ -62,9 +62,10 @@ def rooms(data: Path, settings: Settings) -> tuple[Library, JobService]:
 
 def logins(door: Door, settings: Settings) -> Logins:
     """Who is asked for a login at `door`, and how it is checked."""
-    from danqing.api.auth import AdminAccount, Logins
+    from danqing.api.auth import AdminAccount, Logins, WithMachine
 
-    return Logins.at(door.data, settings, AdminAccount(door.data) if door.login else None, door.host)
+    accounts = WithMachine(AdminAccount(door.data), door.data) if door.login else None
+    return Logins.at(door.data, settings, accounts, door.host)
 
 
 def build(service: JobService, library: Library, settings: Settings, auth: Logins) -> FastAPI:

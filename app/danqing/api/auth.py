@@ -77,6 +77,42 @@ class AdminAccount:
         write_secret(self._hash_file, self._hasher.hash(password) + "\n")
         log.warning("a password was made for the user admin", file=str(self.password_file))
 
+    @staticmethod
+    def exists(data: Path) -> bool:
+        """Whether there is a password already."""
+        return (data / "secrets" / "admin.hash").is_file()
+
+    @staticmethod
+    def set_password(data: Path, password: str) -> None:
+        """Give the account another password: its hash only, and every login ends at the service's next start."""
+        folder = data / "secrets"
+        write_secret(folder / "admin.hash", PasswordHasher().hash(password) + "\n")
+        for name in ("password", "sessions.json"):
+            (folder / name).unlink(missing_ok=True)
+
+
+class WithMachine:
+    """Other accounts, and `box`: the machine itself, which draws a first picture and asks whether anybody draws.
+
+    Its token stands in `DATA/secrets/box.token`; `danqing box firstboot` makes it. Without that file nobody is `box`.
+    """
+
+    NAME = "box"
+
+    def __init__(self, accounts: Accounts, data: Path) -> None:
+        self._accounts = accounts
+        self._file = data / "secrets" / "box.token"
+
+    def check(self, name: str, password: str) -> str | None:
+        if name != self.NAME:
+            return self._accounts.check(name, password)
+        try:
+            token = self._file.read_bytes().strip()
+        except OSError:
+            return None
+        given = password.encode("utf-8", "replace")
+        return self.NAME if len(token) >= 32 and hmac.compare_digest(token, given) else None
+
 
 class Logins:
     """Everything about logging in at one door.
