@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from danqing import torchvision_shim as torchvision_shim  # before diffusers and transformers
 from danqing.library.index import Checkpoint
 from danqing.request import GenerateRequest
 

@@ -2,3 +2,5 @@
 
 Run as `python -m danqing.mini`; the card is `docs/mini-model.md`.
 """
+
+from danqing import torchvision_shim as torchvision_shim  # before diffusers and transformers

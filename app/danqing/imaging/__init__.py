@@ -1,0 +1,1 @@
+"""Pictures as arrays: resizing, masks, colours, grids, tiles. Knows Pillow, NumPy and OpenCV; no networks, no tensors."""
