@@ -33,6 +33,33 @@ class SamplerRow:
     """Label of its own default schedule; "" is the model's uniform sigmas."""
     calls_per_step: int = 1
     options: dict[str, str] = field(default_factory=dict)
+    takes_churn: bool = False
+    """Whether `s_churn`, `s_tmin` and `s_tmax` reach it."""
+    takes_noise: bool = False
+    """Whether `s_noise` reaches it."""
+    cfg_divisor: float = 1.0
+    """What the CFG scale is divided by before guidance."""
+    needs_uncond: bool = False
+    """Whether it must see the unguided prediction, whatever the CFG scale."""
+
+    @property
+    def second_order(self) -> bool:
+        """Whether prompt schedules and the refiner count its steps double."""
+        return "second_order" in self.options
+
+    @property
+    def discards(self) -> bool:
+        """Whether it leaves out the last but one sigma."""
+        return "discard_next_to_last_sigma" in self.options
+
+    @property
+    def brownian(self) -> bool:
+        """Whether its noise is a Brownian path over all sigmas."""
+        return "brownian_noise" in self.options
+
+    def total_calls(self, steps: int) -> int:
+        """What prompt schedules, the refiner and early CFG divide by."""
+        return steps * 2 if self.second_order else steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +73,81 @@ class ScheduleRow:
     need_inner_model: bool = False
 
 
+_SECOND = {"second_order": "True"}
+_BROWNIAN = {"brownian_noise": "True"}
+_DISCARD = {"discard_next_to_last_sigma": "True"}
+_ENSD = {"uses_ensd": "True"}
+_KARRAS = {"scheduler": "karras"}
+_EXPONENTIAL = {"scheduler": "exponential"}
+
 SAMPLERS: tuple[SamplerRow, ...] = (
-    SamplerRow("DPM++ 2M", ("k_dpmpp_2m",), schedule="Karras", options={"scheduler": "karras"}),
-    SamplerRow("Euler a", ("k_euler_a", "k_euler_ancestral"), options={"uses_ensd": "True"}),
-    SamplerRow("Euler", ("k_euler",)),
+    SamplerRow("DPM++ 2M", ("k_dpmpp_2m",), schedule="Karras", options=_KARRAS),
+    SamplerRow(
+        "DPM++ SDE",
+        ("k_dpmpp_sde",),
+        schedule="Karras",
+        calls_per_step=2,
+        options={**_KARRAS, **_SECOND, **_BROWNIAN},
+        takes_noise=True,
+    ),
+    SamplerRow(
+        "DPM++ 2M SDE",
+        ("k_dpmpp_2m_sde",),
+        schedule="Exponential",
+        options={**_EXPONENTIAL, **_BROWNIAN},
+        takes_noise=True,
+    ),
+    SamplerRow(
+        "DPM++ 2M SDE Heun",
+        ("k_dpmpp_2m_sde_heun",),
+        schedule="Exponential",
+        options={**_EXPONENTIAL, **_BROWNIAN, "solver_type": "heun"},
+        takes_noise=True,
+    ),
+    SamplerRow(
+        "DPM++ 2S a",
+        ("k_dpmpp_2s_a",),
+        schedule="Karras",
+        calls_per_step=2,
+        options={**_KARRAS, **_ENSD, **_SECOND},
+        takes_noise=True,
+    ),
+    SamplerRow(
+        "DPM++ 3M SDE",
+        ("k_dpmpp_3m_sde",),
+        schedule="Exponential",
+        options={**_EXPONENTIAL, **_DISCARD, **_BROWNIAN},
+        takes_noise=True,
+    ),
+    SamplerRow("Euler a", ("k_euler_a", "k_euler_ancestral"), options=_ENSD),
+    SamplerRow("Euler", ("k_euler",), takes_churn=True, takes_noise=True),
     SamplerRow("LMS", ("k_lms",)),
-    SamplerRow("Heun", ("k_heun",), calls_per_step=2, options={"second_order": "True"}),
+    SamplerRow("Heun", ("k_heun",), calls_per_step=2, options=_SECOND, takes_churn=True, takes_noise=True),
+    SamplerRow(
+        "DPM2",
+        ("k_dpm_2",),
+        schedule="Karras",
+        calls_per_step=2,
+        options={**_KARRAS, **_DISCARD, **_SECOND},
+        takes_churn=True,
+        takes_noise=True,
+    ),
+    SamplerRow(
+        "DPM2 a",
+        ("k_dpm_2_a",),
+        schedule="Karras",
+        calls_per_step=2,
+        options={**_KARRAS, **_DISCARD, **_ENSD, **_SECOND},
+        takes_noise=True,
+    ),
+    SamplerRow("DPM fast", ("k_dpm_fast",), options=_ENSD, takes_noise=True),
+    SamplerRow("DPM adaptive", ("k_dpm_ad",), options=_ENSD),
+    SamplerRow("Restart", ("restart",), schedule="Karras", calls_per_step=2, options={**_KARRAS, **_SECOND}),
     SamplerRow("DDIM", ("ddim",), Family.TIMESTEP),
+    SamplerRow("DDIM CFG++", ("ddim_cfgpp",), Family.TIMESTEP, cfg_divisor=12.5, needs_uncond=True),
+    SamplerRow("PLMS", ("plms",), Family.TIMESTEP),
     SamplerRow("UniPC", ("unipc",), Family.TIMESTEP),
+    SamplerRow("LCM", ("k_lcm",)),
 )
 """The first is what an unknown name silently becomes at the WebUI's API."""
 
@@ -140,10 +234,17 @@ def split_sampler(name: str, scheduler: str | None) -> tuple[str, str]:
     return row_of.name, chosen.label
 
 
+def resolved_schedule(sampler_name: str, scheduler: str) -> str:
+    """Label of the schedule that a sampler walks when `scheduler` is asked for: "Automatic" is its own, if it has one.
+
+    Raises:
+        DanqingError: `unknown_sampler` or `unknown_scheduler`.
+    """
+    row = sampler(sampler_name)
+    label = schedule(scheduler).label
+    return row.schedule if label == CHOICE_AUTOMATIC and row.schedule else label
+
+
 def used_schedule(request: GenerateRequest) -> str:
     """Label of the schedule that really makes the sigmas, as the infotext shows it."""
-    row = sampler(request.sampler)
-    label = schedule(request.scheduler).label
-    if label == CHOICE_AUTOMATIC and row.schedule:
-        return row.schedule
-    return label
+    return resolved_schedule(request.sampler, request.scheduler)

@@ -6,6 +6,7 @@ NVIDIA GPUs, so that "GPU" and "NV" seeds give on any device the noise that they
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -79,3 +80,155 @@ def _box_muller(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def generator(source: str, seed: int) -> Generator:
     """The generator of a request's `rng`. `seed`: 0 to 2^63 - 1."""
     return CpuGenerator(seed) if source == "CPU" else PhiloxGenerator(seed)
+
+
+class PictureNoise:
+    """All random numbers of one pass over one picture, the first draw and those after it.
+
+    Args:
+        source: whose numbers, a request's `rng`.
+        seed: 0 to 2^63 - 1.
+        subseed, subseed_strength: noise that the first draw is mixed with, strength 0..1.
+        resize_from: width and height in pixels of a picture whose noise is to lie in the middle of this one's; 0 is off.
+        ensd: added to the seed for every draw but the first.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        seed: int,
+        *,
+        subseed: int = 0,
+        subseed_strength: float = 0.0,
+        resize_from: tuple[int, int] = (0, 0),
+        ensd: int = 0,
+    ) -> None:
+        self._source, self._seed, self._ensd = source, seed, ensd
+        self._subseed, self._strength, self._resize_from = subseed, subseed_strength, resize_from
+        self._generator = generator(source, seed)
+
+    def first(self, shape: Shape) -> torch.Tensor:
+        """The noise that the picture begins with, (C, h, w)."""
+        width, height = (side // 8 for side in self._resize_from)
+        small = (shape[0], height, width) if width > 0 and height > 0 else shape
+        resized = small != shape
+        noise = generator(self._source, self._seed).randn(small) if resized else self._generator.randn(small)
+        if self._strength:
+            noise = slerp(self._strength, noise, generator(self._source, self._subseed).randn(small))
+        if resized:
+            noise = _pasted(noise, self._generator.randn(shape))
+        if self._ensd:
+            self._generator = generator(self._source, (self._seed + self._ensd) & _SEED_MASK)
+        return noise
+
+    def next(self, shape: Shape) -> torch.Tensor:
+        """The next draw of the same generator."""
+        return self._generator.randn(shape)
+
+    def brownian(self, shape: Shape, sigmas: torch.Tensor, *, shared: bool = True) -> BrownianNoise:
+        """Noise of a Brownian path over the whole schedule `sigmas`. Not `shared`, its seed is drawn from the picture's own."""
+        seed = self._seed
+        if not shared:
+            seed = int(torch.randint(0, 2**63 - 1, [], generator=torch.Generator().manual_seed(self._seed)))
+        return BrownianNoise(self._source, seed, shape, float(sigmas[sigmas > 0].min()), float(sigmas.max()))
+
+
+_SEED_MASK = 2**63 - 1
+
+
+def slerp(share: float, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Spherical interpolation of noises (C, h, w), as the WebUI has it: angles are taken along h.
+
+    Noises that are nearly the same are mixed in a line, `low` by `share`.
+    """
+    unit_low = low / torch.linalg.norm(low, dim=1, keepdim=True)
+    unit_high = high / torch.linalg.norm(high, dim=1, keepdim=True)
+    dot = (unit_low * unit_high).sum(1)
+    if dot.mean() > 0.9995:
+        return low * share + high * (1 - share)
+    angle = dot.acos()
+    sine = angle.sin()
+    parts = [(part.sin() / sine).unsqueeze(1) for part in ((1 - share) * angle, share * angle)]
+    mixed: torch.Tensor = parts[0] * low + parts[1] * high
+    return mixed
+
+
+def _pasted(small: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """`noise` with `small` in its middle, cropped where it is the larger one."""
+    into, of = [slice(None)], [slice(None)]
+    for full, part in zip(noise.shape[1:], small.shape[1:], strict=True):
+        offset = (full - part) // 2
+        size = part if offset >= 0 else part + 2 * offset
+        into.append(slice(max(offset, 0), max(offset, 0) + size))
+        of.append(slice(max(-offset, 0), max(-offset, 0) + size))
+    noise[tuple(into)] = small[tuple(of)]
+    return noise
+
+
+DIGITS = 6
+"""Decimal places to which times are rounded: the path is the same for the same times, not for nearly the same."""
+
+
+class BrownianNoise:
+    """Steps of a Brownian path that depends on its seed and its ends alone, not on what is asked for in which order.
+
+    The path is a binary tree of halved intervals, each with a seed of its own: torchsde's `BrownianTree` (Apache 2.0,
+    https://github.com/google-research/torchsde) with its tolerance 1e-6 and pool 24, written again so that every picture may
+    draw from a source of its own.
+
+    Args:
+        low, high: ends of the path; times outside count as the nearer end.
+    """
+
+    def __init__(self, source: str, seed: int, shape: Shape, low: float, high: float) -> None:
+        self._source, self._seed, self._shape = source, seed, shape
+        self._low, self._high = round(low, DIGITS), round(high, DIGITS)
+        self._whole = self._randn(np.random.SeedSequence(seed, pool_size=24)) * math.sqrt(high - low)
+        self._halves: dict[tuple[int, int], torch.Tensor] = {}
+        self._known: dict[float, torch.Tensor] = {}
+
+    def __call__(self, sigma: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        """Standard normal noise, float32, for the step between two sigmas."""
+        start, end = float(sigma), float(after)
+        if start == end:
+            return torch.zeros(self._shape)
+        step = self._at(self._time(end)) - self._at(self._time(start))
+        return (step / math.sqrt(abs(end - start))).float()
+
+    def _time(self, time: float) -> float:
+        return min(max(round(time, DIGITS), self._low), self._high)
+
+    def _at(self, time: float) -> torch.Tensor:
+        """The path's height over its low end, float64."""
+        if time in self._known:
+            return self._known[time]
+        self._known = dict(list(self._known.items())[-3:])
+        start, end, key, depth, width = self._low, self._high, 0, 0, self._whole
+        height = torch.zeros(self._shape, dtype=torch.float64)
+        halves: dict[tuple[int, int], torch.Tensor] = {}
+        while start < time < end:
+            middle = round(0.5 * (start + end), DIGITS)
+            left = self._halves.get((key, depth))
+            if left is None:
+                left = self._left(key, depth, width, (start, middle, end))
+            halves[key, depth] = left
+            if time <= middle:
+                end, width, key = middle, left, 2 * key
+            else:
+                height, start, width, key = height + left, middle, width - left, 2 * key + 1
+            depth += 1
+        # The way to the next time begins like this one; what is further off is not needed again.
+        self._halves = halves
+        self._known[time] = height + width if time == end else height
+        return self._known[time]
+
+    def _left(self, key: int, depth: int, width: torch.Tensor, times: tuple[float, float, float]) -> torch.Tensor:
+        """The left half's share of an interval's step: a Brownian bridge."""
+        start, middle, end = times
+        part = 1 / (end - start)
+        seeds = np.random.SeedSequence(self._seed, spawn_key=(key, depth), pool_size=24)
+        deviation = math.sqrt((middle - start) * (end - middle) * part)
+        return (middle - start) * width * part + deviation * self._randn(seeds)
+
+    def _randn(self, seeds: np.random.SeedSequence) -> torch.Tensor:
+        return generator(self._source, int(seeds.generate_state(1)[0])).randn(self._shape)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from danqing.engine.samplers import Course, Walk
+from danqing.engine.samplers_base import Course, Walk
 from danqing.engine.schedules import ModelSigmas
 
 ORDER = 3
