@@ -106,6 +106,18 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "模型文件“{name}”可能执行代码，已拒绝：{reason}。",
     ),
     (
+        "adapter_broken",
+        422,
+        "The network file “{name}” cannot be used: {reason}.",
+        "网络文件“{name}”无法使用：{reason}。",
+    ),
+    (
+        "adapter_misfit",
+        422,
+        "The network “{name}” is not made for the model “{model}”: {reason}. Choose another network or model.",
+        "网络“{name}”与模型“{model}”不匹配：{reason}。请换一个网络或模型。",
+    ),
+    (
         "manifest_broken",
         422,
         "The model manifest {file} is wrong at {where}: {reason}.",
@@ -140,6 +152,24 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         503,
         "The engine stopped ({reason}) and is being started again (start {tries}). Jobs wait; the log says more.",
         "引擎已停止（{reason}），正在重新启动（第 {tries} 次）。任务会继续排队，详情见日志。",
+    ),
+    (
+        "driver_too_old",
+        503,
+        "The NVIDIA driver {driver} is too old for this build of torch (CUDA {cuda} needs {wanted} or newer). "
+        "Install a newer "
+        "driver and reboot, or bake the image on this base (make ami picks the build that fits its driver).",
+        "NVIDIA 驱动 {driver} 对此 torch 版本过旧（CUDA {cuda} 需要 {wanted} 或更新）。请安装更新的驱动并重启，"
+        "或在此基础镜像上重新制作镜像（make ami 会选择与驱动匹配的版本）。",
+    ),
+    (
+        "gpu_broken",
+        503,
+        "There is a GPU ({name}, driver {driver}) but a CUDA operation failed: {reason}. Reboot; if it stays, "
+        "stop and start the "
+        "machine, which moves it to other hardware.",
+        "检测到显卡（{name}，驱动 {driver}），但 CUDA 运算失败：{reason}。请重启；若仍失败，"
+        "停止再启动机器即可更换硬件。",
     ),
     ("cancelled", 409, "The job was cancelled.", "任务已取消。"),
     ("unknown_job", 404, "There is no job “{job}”.", "没有任务“{job}”。"),

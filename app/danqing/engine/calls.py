@@ -51,6 +51,8 @@ class Adapter:
     unet: float
     stamp: int = 0
     """The file's modification time, ns: a file replaced on disk is another adapter."""
+    rank: int = 0
+    """Of a LoRA, the first so many ranks only; 0 for all."""
 
 
 Adapters = tuple[Adapter, ...]

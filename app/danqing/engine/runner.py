@@ -11,7 +11,7 @@ import torch
 from danqing.engine import encoding, vae
 from danqing.engine.calls import Conditioning, Denoise, Encode, Row
 from danqing.engine.models import Model
-from danqing.engine.patching import patched
+from danqing.engine.patching import Patcher
 from danqing.engine.scheduler import Kind
 
 CONDITIONINGS = 256
@@ -30,6 +30,7 @@ class Runner:
         self.device = device
         if threads:
             torch.set_num_threads(threads)
+        self._patcher = Patcher()
         self._conditionings: OrderedDict[tuple[Any, ...], tuple[Conditioning, ...]] = OrderedDict()
 
     @torch.inference_mode()
@@ -70,7 +71,7 @@ class Runner:
         x = torch.stack([row.x for row in rows]).to(self.device, dtype)
         t = torch.tensor([row.t for row in rows], dtype=torch.float32, device=self.device)
         context = torch.stack([row.context for row in rows]).to(self.device, dtype)
-        with patched(model, call.adapters, "unet"):
+        with self._patcher.patched(model, call.adapters, "unet"):
             out = model.unet(x, t, encoder_hidden_states=context, return_dict=False)[0].float().cpu()
         answers, start = [], 0
         for _, part in payloads:
@@ -79,7 +80,7 @@ class Runner:
         return answers
 
     def _encode(self, calls: Sequence[Encode]) -> list[tuple[Conditioning, ...]]:
-        with patched(calls[0].model, calls[0].adapters, "text"):
+        with self._patcher.patched(calls[0].model, calls[0].adapters, "text"):
             answers = encoding.encode(calls, self.device)
         for call, answer in zip(calls, answers, strict=True):
             self._conditionings[_encode_key(call)] = answer

@@ -1,0 +1,230 @@
+"""What a set of adapters does to each module of a network, worked out once and put in place for one forward at a time.
+
+A low-rank addition runs beside the module, x · down · up, in the network's own number format. Whatever else changes a weight
+gets a changed copy of it, swapped in while the forward runs. A hypernetwork changes the input of keys and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from danqing.adapters.hypernetwork import Hypernetwork, Network
+from danqing.adapters.layers import Layer
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+Row = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]
+"""down, core, up of one low-rank addition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One layer of one adapter on one module. rank: the first so many ranks only, 0 for all."""
+
+    layer: Layer
+    strength: float
+    rank: int = 0
+
+
+@dataclass(slots=True)
+class Patches:
+    """Everything to put in place. bytes: of the tensors held."""
+
+    forwards: list[tuple[nn.Module, Forward]] = field(default_factory=list)
+    parameters: list[tuple[nn.Module, str, nn.Parameter]] = field(default_factory=list)
+    bytes: int = 0
+
+    def apply(self) -> Callable[[], None]:
+        """Put all in place; what is returned takes it away again."""
+        before = [(module, name, module._parameters[name]) for module, name, _ in self.parameters]
+        for module, forward in self.forwards:
+            module.__dict__["forward"] = forward
+        for module, name, parameter in self.parameters:
+            module._parameters[name] = parameter
+
+        def remove() -> None:
+            for module, _ in self.forwards:
+                module.__dict__.pop("forward", None)
+            for module, name, parameter in before:
+                module._parameters[name] = parameter
+
+        return remove
+
+
+class Builder:
+    """Works out the patches of one network.
+
+    Args:
+        most: bytes of changed weights that may be held; those beyond are made anew in every forward.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.patches = Patches()
+        self._most = most
+        self._forwards: dict[nn.Module, Forward] = {}
+
+    def add(self, module: nn.Module, uses: Sequence[Use]) -> None:
+        """The layers of all adapters on one module, in the adapters' order.
+
+        Raises:
+            ValueError, RuntimeError: when shapes do not fit.
+        """
+        if isinstance(module, nn.Linear | nn.Conv2d) and all(use.layer.low_rank for use in uses):
+            self._forwards[module] = self._beside(module, uses)
+            return
+        parameters = merged(module, uses)
+        size = sum(parameter.nbytes for _, parameter in parameters)
+        if self.patches.bytes + size <= self._most:
+            self.patches.bytes += size
+            self.patches.parameters.extend((module, name, parameter) for name, parameter in parameters)
+        else:
+            self._forwards[module] = _anew(module, tuple(uses))
+
+    def add_hypernetwork(self, unet: nn.Module, hypernetwork: Hypernetwork, strength: float) -> int:
+        """Before the keys and values of every attention layer whose width the file knows; returns how many there are."""
+        made: dict[int, tuple[Network, Network] | None] = {}
+        count = 0
+        for keys, values in attentions(unet):
+            width = keys.in_features
+            if width not in made:
+                made[width] = hypernetwork.networks(width, keys.weight.device, keys.weight.dtype)
+            pair = made[width]
+            for module, network in zip((keys, values), pair or (), strict=False):
+                inner = self._forwards.get(module, module.forward)
+                self._forwards[module] = _before(inner, network, strength)
+                count += 1
+        return count
+
+    def finish(self) -> Patches:
+        """The patches."""
+        self.patches.forwards.extend(self._forwards.items())
+        return self.patches
+
+    def _beside(self, module: nn.Linear | nn.Conv2d, uses: Sequence[Use]) -> Forward:
+        weight = module.weight
+        downs: list[torch.Tensor] = []
+        ups: list[torch.Tensor] = []
+        rows: list[Row] = []
+        for use in uses:
+            down, core, up = use.layer.factors(use.rank)
+            up = (up.flatten(1) * use.strength).to(weight.device, weight.dtype)
+            down = down.to(weight.device, weight.dtype)
+            _check(module, down, core, up)
+            if core is None:
+                downs.append(down.flatten(1))
+                ups.append(up)
+            else:
+                core = core.to(weight.device, weight.dtype)
+                rows.append((down.flatten(1)[..., None, None], core, up[..., None, None]))
+        if downs:
+            # Several additions of one kind are one of a larger rank.
+            rows.append((torch.cat(downs).reshape(-1, *weight.shape[1:]), None, torch.cat(ups, 1)))
+        self.patches.bytes += sum(t.nbytes for row in rows for t in row if t is not None)
+        if isinstance(module, nn.Linear):
+            ((down, _, up),) = rows
+            return _linear(module.forward, down, up.T)
+        return _conv(module, rows)
+
+
+def _check(module: nn.Linear | nn.Conv2d, down: torch.Tensor, core: torch.Tensor | None, up: torch.Tensor) -> None:
+    shape = module.weight.shape
+    inputs = shape[1:].numel() if core is None else shape[1]
+    ranks = (down.shape[0], down.shape[0]) if core is None else (core.shape[0], core.shape[1])
+    fits = down.shape[1:].numel() == inputs and up.shape == (shape[0], ranks[0]) and down.shape[0] == ranks[1]
+    if core is not None:
+        fits = fits and isinstance(module, nn.Conv2d) and core.shape[2:] == shape[2:]
+    if not fits:
+        raise ValueError(
+            f"a layer of {list(shape)} here is of {up.shape[0]} outputs and {down.shape[1:].numel()} inputs there"
+        )
+
+
+def merged(module: nn.Module, uses: Sequence[Use]) -> list[tuple[str, nn.Parameter]]:
+    """The module's weight and bias as the layers make them, one after another, in the module's own format.
+
+    Raises:
+        ValueError, RuntimeError: when shapes do not fit.
+    """
+    old_weight, old_bias = module._parameters.get("weight"), module._parameters.get("bias")
+    if old_weight is None:
+        raise ValueError("a module without a weight")
+    weight, bias = old_weight.float(), None if old_bias is None else old_bias.float()
+    for use in uses:
+        delta, added = use.layer.changes(weight, use.rank)
+        if delta is not None:
+            weight = weight + delta * use.strength
+        if added is not None:
+            if added.numel() != weight.shape[0] or "bias" not in module._parameters:
+                raise ValueError(f"a bias of {added.numel()} for {weight.shape[0]} outputs")
+            bias = added * use.strength + (0 if bias is None else bias)
+    found = [("weight", old_weight, weight), ("bias", old_bias, bias)]
+    return [
+        (name, nn.Parameter(new.to(old_weight.dtype), requires_grad=False))
+        for name, old, new in found
+        if new is not None and not (old is not None and old.dtype == new.dtype and old.data_ptr() == new.data_ptr())
+    ]
+
+
+def attentions(unet: nn.Module) -> Iterator[tuple[nn.Linear, nn.Linear]]:
+    """Keys' and values' projection of every attention layer."""
+    for module in unet.modules():
+        keys, values = getattr(module, "to_k", None), getattr(module, "to_v", None)
+        if isinstance(keys, nn.Linear) and isinstance(values, nn.Linear):
+            yield keys, values
+
+
+def _linear(base: Forward, down: torch.Tensor, up: torch.Tensor) -> Forward:
+    """down: (rank, in). up: (rank, out)."""
+    rank, outputs = up.shape
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        out = base(x)
+        hidden = functional.linear(x, down).reshape(-1, rank)
+        if out.is_contiguous():
+            out.view(-1, outputs).addmm_(hidden, up)
+            return out
+        return out + (hidden @ up).reshape(out.shape)
+
+    return forward
+
+
+def _conv(module: nn.Conv2d, rows: Sequence[Row]) -> Forward:
+    """Through the module's own way of padding, which may be circular for the time being."""
+    base = module.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        out = base(x)
+        for down, core, up in rows:
+            if core is None:
+                hidden = module._conv_forward(x, down, None)
+            else:
+                hidden = module._conv_forward(functional.conv2d(x, down), core, None)
+            out += functional.conv2d(hidden, up.reshape(*up.shape[:2], 1, 1))
+        return out
+
+    return forward
+
+
+def _anew(module: nn.Module, uses: tuple[Use, ...]) -> Forward:
+    base = module.forward
+
+    def forward(*args: Any) -> torch.Tensor:
+        before = dict(module._parameters)
+        try:
+            module._parameters.update(merged(module, uses))
+            out: torch.Tensor = base(*args)
+            return out
+        finally:
+            module._parameters.update(before)
+
+    return forward
+
+
+def _before(inner: Forward, network: Network, strength: float) -> Forward:
+    return lambda x: inner(x + network(x) * strength)
