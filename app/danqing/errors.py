@@ -157,8 +157,7 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "driver_too_old",
         503,
         "The NVIDIA driver {driver} is too old for this build of torch (CUDA {cuda} needs {wanted} or newer). "
-        "Install a newer "
-        "driver and reboot, or bake the image on this base (make ami picks the build that fits its driver).",
+        "Install a newer driver and reboot, or bake the image on this base (make ami picks the build that fits its driver).",
         "NVIDIA 驱动 {driver} 对此 torch 版本过旧（CUDA {cuda} 需要 {wanted} 或更新）。请安装更新的驱动并重启，"
         "或在此基础镜像上重新制作镜像（make ami 会选择与驱动匹配的版本）。",
     ),
@@ -166,8 +165,7 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "gpu_broken",
         503,
         "There is a GPU ({name}, driver {driver}) but a CUDA operation failed: {reason}. Reboot; if it stays, "
-        "stop and start the "
-        "machine, which moves it to other hardware.",
+        "stop and start the machine, which moves it to other hardware.",
         "检测到显卡（{name}，驱动 {driver}），但 CUDA 运算失败：{reason}。请重启；若仍失败，"
         "停止再启动机器即可更换硬件。",
     ),
@@ -257,7 +255,8 @@ KINDS: Mapping[str, ErrorKind] = _rows(
     (
         "data_newer",
         2,
-        "{path} was written by a newer Danqing (version {found}, this one knows {known}). Use that one or another --data.",
+        "{path} was written by a newer Danqing (version {found}, this one knows {known}). Use that one or "
+        "another --data.",
         "{path} 由更新版本的丹青写入（版本 {found}，本程序支持到 {known}）。请使用新版本，或换一个 --data。",
     ),
     (

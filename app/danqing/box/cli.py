@@ -108,3 +108,147 @@ def report(
         return
     for line in looking.table(rows, environment_language()):
         typer.echo(line)
+
+
+@app.command()
+def logs(
+    lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="So many of the last lines.")] = 200,
+    keep: Annotated[bool, typer.Option("-f", "--follow", help="Go on showing new ones.")] = False,
+) -> None:
+    """The log of Danqing's services and nginx."""
+    from danqing.box import logs as journal
+
+    raise typer.Exit(journal.follow(lines, keep))
+
+
+@app.command()
+def gpu(
+    as_json: AsJson = False,
+    preflight: Annotated[
+        bool, typer.Option("--preflight", help="Quick, for the engine's unit: exit 1 when no engine can run.")
+    ] = False,
+) -> None:
+    """The GPU: driver, memory, and whether a CUDA operation works."""
+    from danqing.box import gpu as looking
+
+    places = Places.here()
+    found = looking.preflight(places) if preflight else looking.look(places)
+    if preflight:
+        looking.tell(places, found)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+    elif not found.error:
+        for en, zh in found.lines():
+            say(en, zh)
+    if found.error:
+        raise found.error
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check driver, CUDA, disk, memory, models, data, services, ports and clock; say what to do. Exit 1 when something is bad."""
+    from danqing.box import doctor as looking
+    from danqing.box.local import Client
+
+    places = Places.here()
+    found = looking.examine(places, Client(places))
+    if as_json:
+        typer.echo(json.dumps([{"check": row.check, "state": row.state, "en": row.en, "zh": row.zh} for row in found]))
+    else:
+        words = {"ok": "正常", "warning": "注意", "bad": "故障"}
+        for row in found:
+            say(f"{row.state:<8} {row.check:<8} {row.en}", f"{words[row.state]}  {row.check:<8} {row.zh}")
+    if any(row.state == "bad" for row in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bundle(
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("danqing-bundle.tar.gz"),
+) -> None:
+    """Pack logs, versions and settings for whoever helps; passwords, sessions, prompts and pictures stay out."""
+    from danqing.box import logs as journal
+    from danqing.box.local import Client
+
+    places = Places.here()
+    journal.bundle(places, Client(places), output)
+    say(f"{output}: look into it before you send it", f"{output}：发送前请先查看内容")
+
+
+# -- passwords, backup --
+
+
+@app.command()
+def password(
+    reset: Annotated[bool, typer.Option("--reset", help="Make another one; every login ends.")] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="With --reset: type it instead of having one made up.")] = False,
+) -> None:
+    """Show the administrator's password, or make another. Needs root."""
+    from danqing.box import password as keys
+
+    places = Places.here()
+    if not (reset or ask):
+        typer.echo(keys.show(places))
+        return
+    wanted = typer.prompt("New password / 新密码", hide_input=True, confirmation_prompt=True) if ask else ""
+    new = keys.reset(places, wanted)
+    if not ask:
+        typer.echo(new)
+
+
+@app.command()
+def backup(
+    output: Annotated[Path, typer.Argument(help="The .tar.gz to write.")],
+    models: Annotated[bool, typer.Option("--models", help="Also the models that were added to the image's.")] = False,
+    logins: Annotated[bool, typer.Option("--logins", help="Also the password's hash.")] = False,
+) -> None:
+    """Save the database, pictures and settings into one file; Danqing may go on meanwhile."""
+    from danqing.box import backup as saving
+    from danqing.box.local import data_folder
+    from danqing.cli import check_writable
+
+    check_writable(output)
+    done = saving.save(data_folder(Places.here()), output.absolute(), models=models, logins=logins)
+    say(f"{output}: {done.files} files, {done.bytes >> 20} MB", f"{output}：{done.files} 个文件，{done.bytes >> 20} MB")
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="A file that `backup` wrote.")],
+    force: Annotated[bool, typer.Option("--force", help="Set pictures and jobs that are there aside first.")] = False,
+) -> None:
+    """Put a backup back. Danqing must be stopped; a backup of a newer Danqing is refused."""
+    from danqing.box import backup as saving
+    from danqing.box.local import data_folder
+
+    done = saving.restore(data_folder(Places.here()), source, force=force)
+    say(f"restored {done.files} files, {done.bytes >> 20} MB", f"已恢复 {done.files} 个文件，{done.bytes >> 20} MB")
+
+
+# -- ends --
+
+
+@app.command("watch-spot")
+def watch_spot() -> None:
+    """Watch for the notice that a spot machine is taken back; then finish what is drawn and stop. Run by systemd."""
+    from danqing.box import spot
+    from danqing.box.local import Client
+    from danqing.box.metadata import Metadata
+
+    places = Places.here()
+    spot.watch(places, Metadata(), Client(places), typer.echo)
+
+
+@app.command("idle-stop")
+def idle_stop(
+    minutes: Annotated[
+        int, typer.Option(min=-1, help="Minutes without a job; -1 is DANQING_BOX_IDLE_MINUTES, 0 is off.")
+    ] = -1,
+) -> None:
+    """Power the machine off when nobody has drawn for so long. Run by a timer every minute; off by default."""
+    from danqing.box import idle
+    from danqing.box.local import Client
+
+    places = Places.here()
+    wanted = idle.minutes_wanted() if minutes < 0 else minutes
+    typer.echo(idle.check(places, Client(places), wanted, idle.power_off))

@@ -85,24 +85,6 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "{path} has {free_mb} MB free; this needs {wanted_mb} MB.",
         "{path} 剩余 {free_mb} MB，需要 {wanted_mb} MB。",
     ),
-    (
-        "driver_too_old",
-        FAILED,
-        "The NVIDIA driver {driver} is too old for this build of torch (CUDA {cuda} needs {wanted} or newer). "
-        "Install a newer "
-        "driver and reboot, or bake the image on this base (make ami picks the build that fits its driver).",
-        "NVIDIA 驱动 {driver} 对此 torch 版本过旧（CUDA {cuda} 需要 {wanted} 或更新）。请安装更新的驱动并重启，"
-        "或在此基础镜像上重新制作镜像（make ami 会选择与驱动匹配的版本）。",
-    ),
-    (
-        "gpu_broken",
-        FAILED,
-        "There is a GPU ({name}, driver {driver}) but a CUDA operation failed: {reason}. Reboot; if it stays, "
-        "stop and start the "
-        "machine, which moves it to other hardware.",
-        "检测到显卡（{name}，驱动 {driver}），但 CUDA 运算失败：{reason}。请重启；若仍失败，"
-        "停止再启动机器即可更换硬件。",
-    ),
 )
 
 

@@ -36,6 +36,9 @@ CANCELLED_WAIT = 0.05
 TOLD = ("image", "grid", "composite")
 """Roles of pictures that carry an infotext; masks and control maps are nothing to draw again from."""
 
+HELD_WAIT = 1.0
+"""Seconds between two looks whether jobs are still held back."""
+
 FULL_DISK_WAIT = 1.0
 """Seconds between two tries to write the queue's own file when the disk is full."""
 
@@ -65,6 +68,7 @@ class Dispatcher:
         *,
         send: Callable[[Message], Awaitable[None]],
         after_picture: Callable[[Picture], None],
+        held: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._gallery = gallery
@@ -72,6 +76,7 @@ class Dispatcher:
         self._limits = limits
         self._send = send
         self._after_picture = after_picture
+        self._held = held
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(STORING_AT_ONCE)
         self._storing: set[asyncio.Task[None]] = set()
@@ -104,6 +109,8 @@ class Dispatcher:
     async def _fill(self) -> float | None:
         """Hand out what may begin now; seconds until the next job may, None when only an event can tell."""
         while self._open and (live := self._next()) is not None:
+            if self._held():
+                return HELD_WAIT
             try:
                 claimed = await self._store.claim(live.job.id, time.time())
             except sqlite3.OperationalError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -82,6 +83,7 @@ class EngineLink:
         self._command = command
         self._restart_seconds = restart_seconds
         self._connect_seconds = connect_seconds
+        self._word = data / "run" / "gpu-trouble.json"
         self._private: Path | None = None
         self.socket = socket or self._place(data)
         self._process: asyncio.subprocess.Process | None = None
@@ -228,6 +230,15 @@ class EngineLink:
         if code:
             self._reason = f"signal {-code}" if code < 0 else f"exit code {code}"
 
+    def _trouble(self) -> DanqingError | None:
+        """Why whoever starts the engine does not start it: `danqing box gpu` leaves word."""
+        if self._command is not None:
+            return None
+        try:
+            return DanqingError.from_dict(json.loads(self._word.read_text("utf-8")))
+        except (OSError, ValueError, AttributeError):
+            return None
+
     def readiness(self) -> Readiness:
         """Whether the engine can draw, and its phases so far."""
         now = time.monotonic()
@@ -236,6 +247,8 @@ class EngineLink:
             for name, (state, at) in self._phases.items()
         )
         error = None
-        if not self.is_ready and self._deaths:
+        if not self.is_ready:
+            error = self._trouble()
+        if error is None and not self.is_ready and self._deaths:
             error = DanqingError("engine_down", reason=self._reason, tries=self.starts)
         return Readiness(self.is_ready, phases, self.device, error)

@@ -115,8 +115,17 @@ class JobService:
             disk_tries=settings.get_int("disk_tries"),
             disk_wait=settings.get_float("disk_wait_seconds"),
         )
+        drain = self.data / "run" / "drain"
+        drain.unlink(missing_ok=True)
         self._dispatcher = Dispatcher(
-            self._store, self.gallery, self._board, limits, send=self._send, after_picture=self._after_picture
+            self._store,
+            self.gallery,
+            self._board,
+            limits,
+            send=self._send,
+            after_picture=self._after_picture,
+            # A machine that is about to be taken away finishes what it draws and begins nothing.
+            held=drain.exists,
         )
         external, socket = settings.get_bool("engine_external"), settings.get_str("engine_socket")
         self._link = EngineLink(
