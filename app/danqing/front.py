@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
 
+from danqing import notify
 from danqing.errors import DanqingError, language_of
 
 if TYPE_CHECKING:
@@ -154,8 +155,12 @@ class Front:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         self._boot = asyncio.create_task(self._run())
+        # The clock is always new: what is watched is that the event loop turns.
+        heart = asyncio.create_task(notify.beat(time.monotonic))
+        notify.notify("READY=1")
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        heart.cancel()
         self._down.set()
         if self.app is None:
             self._boot.cancel()

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danqing import notify
 from danqing.engine.protocol import Message, read_message
 from danqing.errors import DanqingError
 from danqing.request import LIMITS, parsed
@@ -43,6 +44,7 @@ class EngineThread(threading.Thread):
         self._warming = True
         self._last_stats = 0.0
         self._told: list[Message] = []
+        self._turns = 0
 
     def put(self, message: Message | None) -> None:
         """A message from the web process; None means that it is gone and its jobs with it."""
@@ -52,11 +54,18 @@ class EngineThread(threading.Thread):
         """Phases and readiness so far, for a web process that connects later."""
         return list(self._told)
 
+    def pulse(self) -> object:
+        """Something new for as long as this thread works: turns of the loop; while it starts up, the clock."""
+        if not self.is_alive():
+            return None
+        return time.monotonic() if self._warming else self._turns
+
     def run(self) -> None:
         workshop = self._start()
         if workshop is None:
             return
         while True:
+            self._turns += 1
             self._read_inbox(workshop, wait=workshop.engine.idle)
             if not workshop.engine.step() and not workshop.engine.idle:
                 time.sleep(0.005)  # a checkpoint is being read by another thread
@@ -156,7 +165,11 @@ class Server:
         server = await asyncio.start_unix_server(self._serve, self._socket)
         self._socket.chmod(0o600 if not self._keep else 0o660)
         pump = asyncio.create_task(self._pump())
+        assert self.thread is not None
+        heart = asyncio.create_task(notify.beat(self.thread.pulse))
+        notify.notify("READY=1")
         await self._gone.wait()
+        heart.cancel()
         pump.cancel()
         server.close()
         self._socket.unlink(missing_ok=True)
