@@ -29,12 +29,12 @@ def _matched(source: Pixels, template: Pixels) -> Pixels:
     _, lookup, counts = np.unique(source.reshape(-1), return_inverse=True, return_counts=True)
     values, template_counts = np.unique(template.reshape(-1), return_counts=True)
     own, wanted = np.cumsum(counts) / source.size, np.cumsum(template_counts) / template.size
-    return np.interp(own, wanted, values)[lookup].reshape(source.shape)
+    return np.asarray(np.interp(own, wanted, values)[lookup].reshape(source.shape))
 
 
 def target_of(image: Image.Image) -> Pixels:
     """What `corrected` matches: the picture in 8-bit LAB, (h, w, 3)."""
-    return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2LAB)
+    return np.asarray(cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2LAB))
 
 
 def corrected(image: Image.Image, target: Pixels) -> Image.Image:
@@ -57,8 +57,8 @@ def with_luminosity(colours: Pixels, light: Pixels) -> Pixels:
     with np.errstate(divide="ignore", invalid="ignore"):
         result = np.where(low < 0, luma + (result - luma) * luma / (luma - low), result)
         result = np.where(high > 1, luma + (result - luma) * (1 - luma) / (high - luma), result)
-    return (np.clip(result, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.clip(result, 0, 1) * 255).astype(np.uint8)
 
 
 def _luma(colours: Pixels) -> Pixels:
-    return (colours @ WEIGHTS)[:, :, None]
+    return np.asarray(colours @ WEIGHTS)[:, :, None]
