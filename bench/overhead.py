@@ -17,20 +17,20 @@ from typing import Any
 import torch
 
 from bench.report import Cell, show
-from danqing.engine import models, plans
+from danqing.engine import building, models, plans
 from danqing.engine.engine import Engine
 from danqing.engine.runner import Runner
 from danqing.engine.scheduler import Limits
 from danqing.engine.schedules import ModelSigmas, linear_alphas
-from danqing.library.architecture import Architecture, TextShape, UnetShape, VaeShape
+from danqing.library.architecture import Architecture
 from danqing.library.index import Checkpoint, Library
+from danqing.library.shapes import TextShape, UnetShape, VaeShape
 from danqing.request import GenerateRequest
 
 SD15 = Architecture(
     unet=UnetShape(4, (320, 640, 1280, 1280), (True, True, True, False), 2, 8, 768, 32),
     vae=VaeShape((128, 256, 512, 512), 2, 32),
-    text=TextShape(768, 12, 12, 3072, 49408, 77, "quick_gelu"),
-    scale=0.18215,
+    texts=(TextShape(768, 12, 12, 3072, 49408, 77, "quick_gelu"),),
 )
 
 
@@ -51,7 +51,7 @@ class OneModel:
 def random_sd15() -> models.Model:
     """A model of SD 1.5's size with random weights: one block of noise over and over, since fresh noise takes half a minute."""
     block = torch.randn(2**20) * 0.02
-    unet, text = models._meta_unet(SD15.unet), models._meta_text(SD15.text)
+    unet, text = building.meta_unet(SD15.unet), building.meta_text(SD15.text)
     for module in (unet, text):
         module.to_empty(device="cpu").eval().requires_grad_(False)
         for parameter in module.parameters():
@@ -63,7 +63,10 @@ def random_sd15() -> models.Model:
             buffer.copy_(torch.arange(buffer.shape[-1]).expand(buffer.shape))
     checkpoint = Checkpoint("random-sd15", Path("random-sd15"), None, None, 512, "")
     rgb = torch.zeros(4, 3), torch.zeros(3)
-    return models.Model(checkpoint, SD15, unet, None, text, ModelSigmas(linear_alphas()), rgb, "0" * 10)
+    hashed: Future[str] = Future()
+    hashed.set_result("0" * 64)
+    encoders = (models.TextEncoder("clip_l", text, building.END),)
+    return models.Model(checkpoint, SD15, unet, None, encoders, ModelSigmas(linear_alphas()), rgb, hashed)
 
 
 def requests(count: int, side: int, steps: int) -> list[GenerateRequest]:

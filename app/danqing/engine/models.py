@@ -1,37 +1,69 @@
-"""Checkpoints in memory: read from disk in large sequential pieces, built without a random start, kept while used."""
+"""A checkpoint in memory: its networks, its noise levels, what kind of numbers it predicts."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from danqing.engine.building import END, fill_parts, meta_parts, meta_vae
 from danqing.engine.schedules import ModelSigmas, linear_alphas
 from danqing.errors import DanqingError
-from danqing.library.architecture import TEXT, Architecture, TextShape, UnetShape, VaeShape, recognise
-from danqing.library.header import Header, read_header
-from danqing.library.index import Checkpoint
-
-PIECE = 16 * 1024 * 1024
-"""Bytes per read: on a fresh cloud disk large reads are many times as fast as page faults."""
-
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+from danqing.library.architecture import Architecture, Family, Prediction, recognise
+from danqing.library.folders import recognise_folder
+from danqing.library.index import Checkpoint, stamp_of
+from danqing.library.keys import VAE
+from danqing.library.routes import routes_of, vae_routes
+from danqing.library.shapes import TextKind, vae_shape
+from danqing.library.weights import open_weights
 
 SD1_LATENT_RGB = (
     ((0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177)),
     (0.0, 0.0, 0.0),
 )
-"""Latent to RGB for SD 1.x's own VAE: the least-squares map that its users have passed on since 2022."""
+"""Latent to RGB for the VAE of SD 1.x and 2.x: the least-squares map that its users have passed on since 2022."""
+
+SDXL_LATENT_RGB = (
+    (
+        (60 / 127.5, 60 / 127.5, 60 / 127.5),
+        (-60 / 127.5, -5 / 127.5, 10 / 127.5),
+        (25 / 127.5, 15 / 127.5, -5 / 127.5),
+        (-70 / 127.5, -50 / 127.5, -35 / 127.5),
+    ),
+    (150 / 127.5 - 1, 140 / 127.5 - 1, 130 / 127.5 - 1),
+)
+"""The same for SDXL's VAE: T. A. Vass, https://huggingface.co/blog/TimothyAlexisVass/explaining-the-sdxl-latent-space"""
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoder:
+    """A text encoder. `module`: transformers' `CLIPTextModel`, for "open_clip_g" a `CLIPTextModelWithProjection`.
+
+    `pad`: the token that fills a chunk behind the text's end.
+    """
+
+    kind: TextKind
+    module: Any
+    pad: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalVae:
+    """A VAE from a file of its own. `hashed`: its sha256, now or later."""
+
+    path: Path
+    module: Any
+    hashed: Future[str]
 
 
 @dataclass(slots=True)
 class Model:
-    """An SD 1.x checkpoint on a device.
+    """A checkpoint on a device.
 
     `latent_rgb`: a (4, 3) matrix and 3 offsets from scaled latents to RGB in -1..1, for previews.
     """
@@ -40,11 +72,38 @@ class Model:
     architecture: Architecture
     unet: Any
     vae: Any
-    text: Any
+    encoders: tuple[TextEncoder, ...]
     sigmas: ModelSigmas
     latent_rgb: tuple[torch.Tensor, torch.Tensor]
-    sha256: str
-    """Of the file's bytes as they were read."""
+    hashed: Future[str]
+    """The file's sha256, now or later: hashing goes on in the background when the networks can already draw."""
+    prediction: Prediction = "epsilon"
+    external: ExternalVae | None = None
+    """The file that `vae` is from, where that is not the checkpoint's own."""
+    key: str = ""
+    """What tells this state of this file from every other in a batch key and a cache."""
+
+    def __post_init__(self) -> None:
+        self.key = self.key or str(self.checkpoint.filename)
+
+    @property
+    def text(self) -> Any:
+        """The first text encoder's module."""
+        return self.encoders[0].module
+
+    @property
+    def family(self) -> Family:
+        return self.architecture.family
+
+    @property
+    def in_channels(self) -> int:
+        """Of the UNet: 4; 9 of an inpainting model, 8 of instruct-pix2pix, 5 with depth."""
+        return self.architecture.unet.in_channels
+
+    @property
+    def sha256(self) -> str:
+        """Of the file; waits until it is known."""
+        return self.hashed.result()
 
     @property
     def hash10(self) -> str:
@@ -52,153 +111,111 @@ class Model:
         return self.sha256[:10]
 
     @property
-    def key(self) -> str:
-        """What tells this file from every other in a batch key and a cache."""
-        return str(self.checkpoint.filename)
+    def vae_name(self) -> str | None:
+        """File name of the external VAE."""
+        return self.external.path.name if self.external else None
+
+    @property
+    def vae_hash(self) -> str | None:
+        """Its hash as the infotext shows it."""
+        return self.external.hashed.result()[:10] if self.external else None
+
+    def with_vae(self, external: ExternalVae) -> Model:
+        """The same networks with another VAE."""
+        return replace(self, vae=external.module, external=external)
 
 
-def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Model:
-    """Read and build a checkpoint.
+Hash = Callable[[Path], str]
 
-    The VAE and the text encoder run in float32 on a CPU and in `dtype` elsewhere, as does the UNet.
+
+def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha256_of: Hash | None = None) -> Model:
+    """Read and build a checkpoint, all networks in `dtype`.
+
+    Args:
+        sha256_of: hashes a file, or remembers its hash; runs in a thread of its own once the networks are there.
 
     Raises:
-        DanqingError: `model_broken` with the reason.
+        DanqingError: `model_broken` with the reason, `model_unsafe`.
     """
-    header = read_header(checkpoint.filename)
-    architecture = recognise(checkpoint.name, header.shapes, checkpoint.config)
+    stamp = stamp_of(checkpoint.filename)
+    weights = open_weights(checkpoint.filename)
+    if weights.configs:
+        architecture = recognise_folder(checkpoint.name, weights)
+    else:
+        architecture = recognise(checkpoint.name, weights.shapes, checkpoint.config)
     try:
-        tensors, sha256 = read_tensors(checkpoint.filename, header)
-        parts = _build(architecture, tensors)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise DanqingError("model_broken", name=checkpoint.name, reason=reason) from error
-    # torch's own `to`: diffusers' warns of modules kept in float32 where there are none.
-    unet, vae, text = (torch.nn.Module.to(part, device, dtype).eval().requires_grad_(False) for part in parts)
+        parts = meta_parts(architecture)
+        fill_parts(parts, weights, routes_of(weights, architecture), device, dtype)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise _broken(checkpoint.name, error) from error
+    texts = architecture.texts
     return Model(
         checkpoint=checkpoint,
         architecture=architecture,
-        unet=unet,
-        vae=vae,
-        text=text,
-        sigmas=ModelSigmas(linear_alphas()),
-        latent_rgb=_latent_rgb(header.metadata),
-        sha256=sha256,
+        unet=parts["unet"],
+        vae=parts["vae"],
+        encoders=tuple(
+            TextEncoder(text.kind, parts[f"text{index}"], END if text.kind == "clip_l" else 0)
+            for index, text in enumerate(texts)
+        ),
+        sigmas=ModelSigmas(linear_alphas(*architecture.betas)),
+        latent_rgb=_latent_rgb(weights.metadata, architecture.family),
+        hashed=_hash(checkpoint.filename, checkpoint.sha256, sha256_of),
+        prediction=architecture.prediction or measured_prediction(parts["unet"]),
+        key=f"{checkpoint.filename}:{stamp[2] if stamp else 0}",
     )
 
 
-def read_tensors(path: Path, header: Header) -> tuple[dict[str, torch.Tensor], str]:
-    """All tensors of a `.safetensors` file, and the file's sha256, hashed beside the reading.
+def load_vae(path: Path, like: Model, sha256_of: Hash | None = None) -> ExternalVae:
+    """Read a VAE from a file of its own, for a checkpoint whose latents it shares.
 
-    The tensors share one buffer of the file's size.
+    Raises:
+        DanqingError: `model_broken`, `model_unsafe`.
     """
-    size = path.stat().st_size
-    buffer = bytearray(size)
-    view, digest = memoryview(buffer), hashlib.sha256()
-    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1) as hasher:
-        position = 0
-        while position < size:
-            count = file.readinto(view[position : position + PIECE])
-            if not count:
-                raise OSError("the file grew shorter while it was read")
-            hasher.submit(digest.update, view[position : position + count])
-            position += count
-    whole = torch.frombuffer(buffer, dtype=torch.uint8)
-    tensors: dict[str, torch.Tensor] = {}
-    for name, entry in header.tensors.items():
-        dtype = DTYPES.get(entry.dtype)
-        if dtype is not None:
-            raw = whole[header.data_start + entry.start : header.data_start + entry.end]
-            # A tensor that starts at an odd address cannot be viewed as wider numbers without a copy.
-            aligned = raw if raw.data_ptr() % dtype.itemsize == 0 else raw.clone()
-            tensors[name] = aligned.view(dtype).reshape(entry.shape)
-    return tensors, digest.hexdigest()
+    weights = open_weights(path)
+    shapes = weights.shapes
+    prefix = VAE if any(name.startswith(VAE) for name in shapes) else ""
+    try:
+        shape = vae_shape(shapes, prefix, {"norm_num_groups": like.architecture.vae.groups})
+        module = meta_vae(shape, like.architecture.scale)
+        own = like.unet
+        fill_parts({"vae": module}, weights, vae_routes(weights, prefix, shape), own.device, own.dtype)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise _broken(path.name, error) from error
+    return ExternalVae(path, module, _hash(path, None, sha256_of))
 
 
-def _build(architecture: Architecture, tensors: dict[str, torch.Tensor]) -> tuple[Any, Any, Any]:
-    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
-
-    unet = _meta_unet(architecture.unet)
-    _assign(unet, convert_ldm_unet_checkpoint(dict(tensors), unet.config), "UNet")
-    vae = _meta_vae(architecture.vae, architecture.scale)
-    _assign(vae, convert_ldm_vae_checkpoint(dict(tensors), vae.config), "VAE")
-    text = _meta_text(architecture.text)
-    prefixes = (TEXT + "text_model.", TEXT)
-    own = {k.removeprefix(prefixes[0]).removeprefix(prefixes[1]): v for k, v in tensors.items() if k.startswith(TEXT)}
-    _assign(text, own, "text encoder")
-    return unet, vae, text
+def _broken(name: str, error: Exception) -> DanqingError:
+    reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    return DanqingError("model_broken", name=name, reason=reason)
 
 
-def _assign(module: Any, state: dict[str, torch.Tensor], what: str) -> None:
-    """Give a module on the meta device its weights; every parameter must be there, buffers are made again."""
-    wanted = module.state_dict()
-    found = {key: value for key, value in state.items() if key in wanted}
-    missing = [key for key, _ in module.named_parameters() if key not in found]
-    if missing:
-        raise ValueError(f"the {what} lacks {len(missing)} tensors, {missing[0]} first")
-    module.load_state_dict(found, strict=False, assign=True)
-    for name, buffer in list(module.named_buffers()):
-        if buffer.is_meta and name.endswith("position_ids"):
-            owner = module.get_submodule(name.rpartition(".")[0])
-            owner.register_buffer("position_ids", torch.arange(buffer.shape[-1]).expand(buffer.shape), persistent=False)
+def _hash(path: Path, known: str | None, sha256_of: Hash | None) -> Future[str]:
+    """The hash of a file just read, from the page cache, in a thread that ends with it."""
+    if known or sha256_of is None:
+        done: Future[str] = Future()
+        done.set_result(known or "")
+        return done
+    thread = ThreadPoolExecutor(1, thread_name_prefix="hash-model")
+    future = thread.submit(sha256_of, path)
+    thread.shutdown(wait=False)
+    return future
 
 
-def _meta_unet(shape: UnetShape) -> Any:
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+@torch.inference_mode()
+def measured_prediction(unet: Any) -> Prediction:
+    """What a UNet of SD 2.x predicts, found by running it once on constant inputs at the last timestep.
 
-    down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in shape.attends)
-    up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(shape.attends))
-    with torch.device("meta"):
-        return UNet2DConditionModel(
-            in_channels=shape.in_channels,
-            out_channels=4,
-            down_block_types=down,
-            up_block_types=up,
-            block_out_channels=shape.widths,
-            layers_per_block=shape.layers,
-            attention_head_dim=shape.heads,  # diffusers' name for the number of heads
-            cross_attention_dim=shape.context,
-            norm_num_groups=shape.groups,
-        )
+    Where all is noise, a model that predicts the noise gives back its input; one that predicts v gives minus the picture.
+    """
+    config, device, dtype = unet.config, unet.device, unet.dtype
+    x = torch.full((1, config.in_channels, 8, 8), 0.5, device=device, dtype=dtype)
+    context = torch.full((1, 2, config.cross_attention_dim), 0.5, device=device, dtype=dtype)
+    out = unet(x, torch.tensor([999], device=device), encoder_hidden_states=context, return_dict=False)[0]
+    return "v" if float((out - x).float().mean()) < -1 else "epsilon"
 
 
-def _meta_vae(shape: VaeShape, scale: float) -> Any:
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
-    levels = len(shape.widths)
-    with torch.device("meta"):
-        return AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-            block_out_channels=shape.widths,
-            layers_per_block=shape.layers,
-            norm_num_groups=shape.groups,
-            latent_channels=4,
-            scaling_factor=scale,
-        )
-
-
-def _meta_text(shape: TextShape) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    config = CLIPTextConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.width,
-        intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        max_position_embeddings=shape.positions,
-        hidden_act=shape.activation,
-        projection_dim=shape.width,
-        bos_token_id=49406,
-        eos_token_id=49407,
-        pad_token_id=49407,
-    )
-    with torch.device("meta"):
-        return CLIPTextModel(config)
-
-
-def _latent_rgb(metadata: dict[str, str]) -> tuple[torch.Tensor, torch.Tensor]:
+def _latent_rgb(metadata: dict[str, str], family: Family) -> tuple[torch.Tensor, torch.Tensor]:
     try:
         fitted = json.loads(metadata["danqing.latent_rgb"])
         matrix, offsets = (fitted["matrix"], fitted["bias"]) if isinstance(fitted, dict) else fitted
@@ -207,4 +224,17 @@ def _latent_rgb(metadata: dict[str, str]) -> tuple[torch.Tensor, torch.Tensor]:
             return found
     except (KeyError, ValueError, TypeError):
         pass
-    return torch.tensor(SD1_LATENT_RGB[0]), torch.tensor(SD1_LATENT_RGB[1])
+    table = SDXL_LATENT_RGB if family.startswith("sdxl") else SD1_LATENT_RGB
+    return torch.tensor(table[0]), torch.tensor(table[1])
+
+
+def added_conditioning(model: Model, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+    """SDXL's added conditioning as diffusers' UNet takes it.
+
+    vectors: (rows, pooled width + numbers): the pooled text, then the sizes and crops (6 numbers), or for the refiner sizes,
+    crops and the aesthetic score (5 numbers), as they are; the UNet embeds them itself.
+    """
+    width = model.encoders[-1].module.config.projection_dim
+    return cast(
+        "dict[str, torch.Tensor]", {"text_embeds": vectors[:, :width], "time_ids": vectors[:, width:].contiguous()}
+    )

@@ -1,4 +1,7 @@
-"""Checkpoints in memory: several stay, those in use never leave, the least recently used one makes room."""
+"""Checkpoints in memory: several stay, those in use never leave, the least recently used one makes room.
+
+VAEs from files of their own are kept apart, so that another VAE is not another checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,23 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from danqing.engine.calls import Load
-from danqing.engine.models import Model
-from danqing.library.index import Checkpoint
+from danqing.engine.models import ExternalVae, Model, load_vae
+from danqing.library.index import Checkpoint, stamp_of
 
 LoadModel = Callable[[Checkpoint], Model]
+LoadVae = Callable[[Path, Model], ExternalVae]
+
+VAES = 4
+"""External VAEs kept; each has a tenth of a checkpoint's size."""
+
+Key = tuple[str, int, str]
+"""Path and modification time: a file that was replaced on disk is another. Of a VAE also what it was built for."""
+
+T = TypeVar("T")
 
 
 class ModelStore:
@@ -22,34 +35,45 @@ class ModelStore:
         load: reads and builds one checkpoint.
         most: checkpoints kept; more stay only while pictures use them.
         leaving: told of each model that leaves.
+        load_vae: reads and builds an external VAE for a checkpoint.
     """
 
-    def __init__(self, load: LoadModel, most: int, leaving: Callable[[Model], None] = lambda model: None) -> None:
-        self._load, self._most, self._leaving = load, most, leaving
+    def __init__(
+        self,
+        load: LoadModel,
+        most: int,
+        leaving: Callable[[Model], None] = lambda model: None,
+        load_vae: LoadVae = load_vae,
+    ) -> None:
+        self._load, self._most, self._leaving, self._load_vae = load, most, leaving, load_vae
         self._turn = threading.Lock()
         self._lock = threading.Lock()
-        self._models: OrderedDict[tuple[str, int], Future[Model]] = OrderedDict()
-        self._users: dict[str, int] = {}
+        self._models: OrderedDict[Key, Future[Model]] = OrderedDict()
+        self._vaes: OrderedDict[Key, Future[ExternalVae]] = OrderedDict()
+        self._users: dict[Key, int] = {}
+        self._keys: dict[str, Key] = {}
 
-    def acquire(self, call: Load) -> Future[Any]:
+    def acquire(self, wanted: Load | Checkpoint) -> Future[Any]:
         """The model, now or later. Every successful `acquire` is matched by a `release`."""
-        checkpoint = call.checkpoint
-        key = _key(checkpoint)
+        call = wanted if isinstance(wanted, Load) else Load(wanted)
+        key = _key(call.checkpoint.filename)
         with self._lock:
             future = self._models.get(key)
             if future is None or (future.done() and future.exception() is not None):
-                future = self._begin(checkpoint)
+                future = _in_thread(lambda: self._read(call.checkpoint, key))
                 self._models[key] = future
             self._models.move_to_end(key)
-            name = str(checkpoint.filename)
-            self._users[name] = self._users.get(name, 0) + 1
+            self._users[key] = self._users.get(key, 0) + 1
             self._make_room()
-        return future
+            base = future
+        return base if call.vae is None else self._with_vae(base, call.vae, key)
 
     def release(self, model: Model) -> None:
         """The caller needs the model no more."""
         with self._lock:
-            self._users[model.key] = max(0, self._users.get(model.key, 0) - 1)
+            key = self._keys.get(model.key)
+            if key is not None:
+                self._users[key] = max(0, self._users.get(key, 0) - 1)
             self._make_room()
 
     def models(self) -> list[Model]:
@@ -57,25 +81,66 @@ class ModelStore:
         with self._lock:
             return [f.result() for f in self._models.values() if f.done() and f.exception() is None]
 
-    def _begin(self, checkpoint: Checkpoint) -> Future[Model]:
-        """Read `checkpoint` in a thread that ends with it.
+    def vaes(self) -> list[ExternalVae]:
+        """The external VAEs in memory, the least recently used first."""
+        with self._lock:
+            return [f.result() for f in self._vaes.values() if f.done() and f.exception() is None]
 
-        An idle thread keeps the OpenMP workers that it once used. With more workers than cores libgomp no longer spins
-        while it waits: forwards of the miniature model took 100 ms in place of 40.
-        """
-        thread = ThreadPoolExecutor(1, thread_name_prefix="load-model")
-        future = thread.submit(self._read, checkpoint)
-        thread.shutdown(wait=False)
-        return future
+    def _with_vae(self, base: Future[Model], path: Path, owner: Key) -> Future[Model]:
+        """The checkpoint with another VAE: at once when both are in memory."""
+        if base.done() and base.exception() is None:
+            known = self._known_vae(path, base.result())
+            if known is not None:
+                ready: Future[Model] = Future()
+                ready.set_result(base.result().with_vae(known))
+                return ready
+        return _in_thread(lambda: self._join(base, path, owner))
 
-    def _read(self, checkpoint: Checkpoint) -> Model:
+    def _join(self, base: Future[Model], path: Path, owner: Key) -> Model:
+        try:
+            model = base.result()
+            with self._turn:
+                known = self._known_vae(path, model)
+                vae = known or self._load_vae(path, model)
+            if known is None:
+                self._keep_vae(path, model, vae)
+        except BaseException:
+            if base.exception() is None:
+                with self._lock:
+                    self._users[owner] = max(0, self._users.get(owner, 0) - 1)
+                    self._make_room()
+            raise
+        return model.with_vae(vae)
+
+    def _known_vae(self, path: Path, model: Model) -> ExternalVae | None:
+        key = _vae_key(path, model)
+        with self._lock:
+            future = self._vaes.get(key)
+            if future is None:
+                return None
+            self._vaes.move_to_end(key)
+            return future.result()
+
+    def _keep_vae(self, path: Path, model: Model, vae: ExternalVae) -> None:
+        done: Future[ExternalVae] = Future()
+        done.set_result(vae)
+        with self._lock:
+            self._vaes[_vae_key(path, model)] = done
+            # Pictures that use one hold it themselves.
+            while len(self._vaes) > VAES:
+                self._vaes.popitem(last=False)
+
+    def _read(self, checkpoint: Checkpoint, key: Key) -> Model:
         try:
             with self._turn:
-                return self._load(checkpoint)
+                model = self._load(checkpoint)
+            with self._lock:
+                self._keys[model.key] = key
         except BaseException:
             with self._lock:
-                self._users[str(checkpoint.filename)] = 0
+                self._users[key] = 0
             raise
+        return model
 
     def _make_room(self) -> None:
         """Let go of the least recently used models that nobody uses, until at most `most` are left."""
@@ -83,16 +148,32 @@ class ModelStore:
             if len(self._models) <= self._most:
                 return
             future = self._models[key]
-            if not future.done() or self._users.get(key[0], 0):
+            if not future.done() or self._users.get(key, 0):
                 continue
             del self._models[key]
+            self._users.pop(key, None)
             if future.exception() is None:
+                self._keys.pop(future.result().key, None)
                 self._leaving(future.result())
 
 
-def _key(checkpoint: Checkpoint) -> tuple[str, int]:
-    """A file that was replaced on disk is another model."""
-    try:
-        return str(checkpoint.filename), checkpoint.filename.stat().st_mtime_ns
-    except OSError:
-        return str(checkpoint.filename), 0
+def _in_thread(run: Callable[[], T]) -> Future[T]:
+    """Run something long in a thread that ends with it.
+
+    An idle thread keeps the OpenMP workers that it once used. With more workers than cores libgomp no longer spins while it
+    waits: forwards of the miniature model took 100 ms in place of 40.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="load-model")
+    future = thread.submit(run)
+    thread.shutdown(wait=False)
+    return future
+
+
+def _key(path: Path) -> Key:
+    stamp = stamp_of(path)
+    return str(path), stamp[2] if stamp else 0, ""
+
+
+def _vae_key(path: Path, model: Model) -> Key:
+    unet = model.unet
+    return (*_key(path)[:2], f"{model.architecture.scale} {unet.device} {unet.dtype} {model.architecture.vae.groups}")

@@ -1,7 +1,7 @@
 """What a checkpoint is, decided by its tensors' names and shapes, with the YAML beside it for what shapes cannot say.
 
-No torch. The layout is that of the original Stable Diffusion code ("LDM"): `model.diffusion_model.*`, `first_stage_model.*`,
-`cond_stage_model.transformer.*`.
+No torch. Layouts: the original Stable Diffusion code's ("LDM": `model.diffusion_model.*`, `first_stage_model.*`, text encoders
+under `cond_stage_model.*` or, for SDXL, `conditioner.embedders.*`), and diffusers' folders, which bring their own `config.json`.
 """
 
 from __future__ import annotations
@@ -9,66 +9,67 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from danqing.errors import DanqingError
+from danqing.library import shapes as reading
+from danqing.library.keys import EMA, UNET, VAE
+from danqing.library.shapes import Shapes, TextShape, UnetShape, VaeShape
 
-Shapes = Mapping[str, tuple[int, ...]]
+Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner"]
+Prediction = Literal["epsilon", "v"]
 
-UNET = "model.diffusion_model."
-VAE = "first_stage_model."
-TEXT = "cond_stage_model.transformer."
+SD_SCALE = 0.18215
+SDXL_SCALE = 0.13025
+CONFIG_LIMIT = 1024 * 1024
 
+CHANNELS = {4: "text to image", 5: "depth", 8: "instruct-pix2pix", 9: "inpainting"}
+"""Input channels of a UNet that can be drawn with, and what the others than the latent's four are for."""
 
-@dataclass(frozen=True, slots=True)
-class UnetShape:
-    """Widths per level, which levels attend to the text, heads, and the width of the text."""
+KNOWN = "SD 1.x, SD 2.x, SDXL, and their inpainting, instruct-pix2pix and depth variants"
 
-    in_channels: int
-    widths: tuple[int, ...]
-    attends: tuple[bool, ...]
-    layers: int
-    heads: int
-    context: int
-    groups: int
-
-
-@dataclass(frozen=True, slots=True)
-class VaeShape:
-    """Widths per level and residual blocks a level of the encoder."""
-
-    widths: tuple[int, ...]
-    layers: int
-    groups: int
-
-
-@dataclass(frozen=True, slots=True)
-class TextShape:
-    """The CLIP text tower."""
-
-    width: int
-    layers: int
-    heads: int
-    inner: int
-    vocabulary: int
-    positions: int
-    activation: str
+OTHERS: tuple[tuple[str, str], ...] = (
+    ("joint_blocks.", "it is an SD 3 checkpoint"),
+    ("double_blocks.", "it is a Flux checkpoint"),
+    ("cond_stage_model.roberta.", "it is an Alt-Diffusion checkpoint"),
+    ("embedder.", "it is an unCLIP checkpoint"),
+    ("control_model.", "it is a ControlNet; it belongs into models/ControlNet"),
+    ("lora", "it is a LoRA, not a checkpoint; it belongs into models/Lora"),
+    ("hada_w1", "it is a LyCORIS network, not a checkpoint; it belongs into models/Lora"),
+    ("lokr_w1", "it is a LyCORIS network, not a checkpoint; it belongs into models/Lora"),
+    ("string_to_param", "it is an embedding, not a checkpoint; it belongs into embeddings"),
+    ("emb_params", "it is an embedding, not a checkpoint; it belongs into embeddings"),
+)
+"""What in a tensor's name gives away another kind of file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """An SD 1.x checkpoint. `scale` is the latent's factor (0.18215)."""
+    """A checkpoint's networks. `scale`: the latent's factor (0.18215; SDXL 0.13025).
+
+    `prediction`: None where only running the UNet can tell (SD 2.x without a YAML). `ema`: the running means are to be used.
+    `betas`: first and last of the noise schedule, and how many timesteps.
+    """
 
     unet: UnetShape
     vae: VaeShape
-    text: TextShape
-    scale: float
+    texts: tuple[TextShape, ...]
+    scale: float = SD_SCALE
+    family: Family = "sd1"
+    prediction: Prediction | None = "epsilon"
+    ema: bool = False
+    betas: tuple[float, float, int] = (0.00085, 0.012, 1000)
+
+    @property
+    def text(self) -> TextShape:
+        """The first text encoder."""
+        return self.texts[0]
 
 
 def recognise(name: str, shapes: Shapes, config: Path | None) -> Architecture:
-    """The architecture of a checkpoint.
+    """The architecture of a single file.
 
     Args:
         name: what to call the file in an error.
@@ -78,21 +79,81 @@ def recognise(name: str, shapes: Shapes, config: Path | None) -> Architecture:
     Raises:
         DanqingError: `model_broken`, naming what is missing or what other kind of model this seems to be.
     """
-    yaml_params = _params(name, config)
-    for prefix, what in ((UNET, "UNet"), (VAE, "VAE"), (TEXT, "CLIP text encoder")):
-        if not any(key.startswith(prefix) for key in shapes):
-            raise DanqingError("model_broken", name=name, reason=_other_kind(shapes) or f"it holds no {what} of SD 1.x")
+    params = _params(name, config)
+    ema = bool(params.get("use_ema")) or not any(key.startswith(UNET) for key in shapes)
+    if ema := ema and any(key.startswith(EMA) for key in shapes):
+        shapes = reading.with_means(shapes)
+    towers = reading.towers(shapes)
+    for found, what in (
+        (any(key.startswith(UNET) for key in shapes), "UNet"),
+        (any(key.startswith(VAE) for key in shapes), "VAE"),
+        (bool(towers), "text encoder"),
+    ):
+        if not found:
+            raise DanqingError(
+                "model_broken", name=name, reason=_other_kind(shapes) or f"it holds no {what}; {KNOWN} can be used"
+            )
     try:
-        unet = _unet(shapes, yaml_params.get("unet_config", {}))
-        vae = _vae(shapes, yaml_params.get("first_stage_config", {}).get("ddconfig", {}))
-        text = _text(shapes, yaml_params.get("cond_stage_config", {}), unet.heads)
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise DanqingError("model_broken", name=name, reason=f"its tensors are not those of SD 1.x ({error})") from None
-    if unet.in_channels != 4:
-        raise DanqingError(
-            "model_broken", name=name, reason=f"UNets with {unet.in_channels} input channels are not supported yet"
+        unet = reading.unet_shape(shapes, params.get("unet_config", {}))
+        vae = reading.vae_shape(shapes, VAE, params.get("first_stage_config", {}).get("ddconfig", {}))
+        texts = tuple(reading.text_shape(shapes, tower, params.get("cond_stage_config", {}), unet) for tower in towers)
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, StopIteration) as error:
+        reason = f"its tensors are not those of {KNOWN} ({str(error)[:200] or type(error).__name__})"
+        raise DanqingError("model_broken", name=name, reason=reason) from None
+    family = family_of(texts)
+    check_parts(name, unet, texts, family)
+    scale = float(params.get("scale_factor", SDXL_SCALE if family.startswith("sdxl") else SD_SCALE))
+    return Architecture(unet, vae, texts, scale, family, _prediction(shapes, params, family, unet), ema, _betas(params))
+
+
+def family_of(texts: tuple[TextShape, ...]) -> Family:
+    """By the text encoders, which differ in every family."""
+    kinds = tuple(text.kind for text in texts)
+    if kinds == ("clip_l", "open_clip_g"):
+        return "sdxl"
+    return {"open_clip_g": "sdxl-refiner", "open_clip_h": "sd2"}.get(kinds[0], "sd1")  # type: ignore[return-value]
+
+
+def check_parts(name: str, unet: UnetShape, texts: tuple[TextShape, ...], family: Family) -> None:
+    context = sum(text.width for text in texts)
+    if unet.in_channels not in CHANNELS or unet.out_channels != 4:
+        reason = f"UNets with {unet.in_channels} input and {unet.out_channels} output channels cannot be drawn with"
+        raise DanqingError("model_broken", name=name, reason=reason)
+    if unet.context != context:
+        reason = f"its UNet attends to {unet.context} numbers a token, its text encoders give {context}"
+        raise DanqingError("model_broken", name=name, reason=reason)
+    if bool(unet.vector) != family.startswith("sdxl"):
+        kind = (
+            "unCLIP checkpoints are not supported"
+            if unet.vector
+            else "its UNet takes no size conditioning, as SDXL's does"
         )
-    return Architecture(unet, vae, text, float(yaml_params.get("scale_factor", 0.18215)))
+        raise DanqingError("model_broken", name=name, reason=kind)
+
+
+def _prediction(shapes: Shapes, params: Mapping[str, Any], family: Family, unet: UnetShape) -> Prediction | None:
+    stated = params.get("parameterization") or _denoiser(params)
+    if stated in ("v", "eps"):
+        return "v" if stated == "v" else "epsilon"
+    if "v_pred" in shapes:
+        return "v"
+    # SD 2.x was published in both kinds with the same shapes; its depth and inpainting variants predict the noise.
+    return None if family == "sd2" and unet.in_channels == 4 and not params else "epsilon"
+
+
+def _denoiser(params: Mapping[str, Any]) -> str:
+    """What the YAML of SDXL's code says: its `denoiser_config` names a scaling."""
+    target = str(params.get("denoiser_config", ""))
+    return "v" if "VScaling" in target or "VWeighting" in target else "eps" if "EpsScaling" in target else ""
+
+
+def _betas(params: Mapping[str, Any]) -> tuple[float, float, int]:
+    count = int(params.get("timesteps", 1000))
+    return (
+        float(params.get("linear_start", 0.00085)),
+        float(params.get("linear_end", 0.012)),
+        count if 1 < count <= 100_000 else 1000,
+    )
 
 
 def _params(name: str, config: Path | None) -> dict[str, Any]:
@@ -100,86 +161,25 @@ def _params(name: str, config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
     try:
+        if config.stat().st_size > CONFIG_LIMIT:
+            raise ValueError("too long")
         loaded = yaml.safe_load(config.read_text("utf-8"))
         params: dict[str, Any] = dict(loaded["model"]["params"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise DanqingError(
-            "model_broken", name=name, reason=f"{config.name} cannot be read ({type(error).__name__})"
-        ) from None
-    for key in ("unet_config", "first_stage_config", "cond_stage_config"):
-        section = params.get(key) or {}
-        params[key] = (section.get("params") or {}) if isinstance(section, dict) else {}
+        for key, older in (("unet_config", "network_config"), ("first_stage_config", ""), ("cond_stage_config", "")):
+            section = params.get(key) or params.get(older) or {}
+            params[key] = dict(section.get("params") or {}) if isinstance(section, dict) else {}
+        # Numbers of a wrong type must be found here and not in the middle of a load.
+        _betas(params), float(params.get("scale_factor", SD_SCALE))
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
+        reason = f"{config.name} cannot be read ({type(error).__name__})"
+        raise DanqingError("model_broken", name=name, reason=reason) from None
     return params
 
 
 def _other_kind(shapes: Shapes) -> str:
-    if any(key.startswith("conditioner.embedders.") for key in shapes):
-        return "it is an SDXL checkpoint, which is not supported yet"
-    if any(key.startswith("cond_stage_model.model.") for key in shapes):
-        return "it is an SD 2.x checkpoint, which is not supported yet"
-    if any("lora" in key for key in shapes):
-        return "it is a LoRA, not a checkpoint; it belongs into models/Lora"
+    for sign, what in OTHERS:
+        if any(sign in key for key in shapes):
+            return what
     if any(key.startswith(("decoder.", "encoder.")) for key in shapes):
         return "it is a VAE, not a checkpoint; it belongs into models/VAE"
     return ""
-
-
-def _unet(shapes: Shapes, params: Mapping[str, Any]) -> UnetShape:
-    first = shapes[UNET + "input_blocks.0.0.weight"]
-    widths: list[int] = []
-    attends: list[bool] = []
-    layers = 0
-    block, level_layers = 1, 0
-    while any(key.startswith(f"{UNET}input_blocks.{block}.") for key in shapes):
-        prefix = f"{UNET}input_blocks.{block}."
-        if prefix + "0.op.weight" in shapes:
-            layers, level_layers = level_layers, 0
-        else:
-            if level_layers == 0:
-                widths.append(shapes[prefix + "0.out_layers.3.weight"][0])
-                attends.append(prefix + "1.transformer_blocks.0.attn2.to_k.weight" in shapes)
-            level_layers += 1
-        block += 1
-    context = next(
-        shape[1] for key, shape in shapes.items() if key.startswith(UNET) and key.endswith("attn2.to_k.weight")
-    )
-    return UnetShape(
-        in_channels=first[1],
-        widths=tuple(widths),
-        attends=tuple(attends),
-        layers=layers or level_layers,
-        heads=int(params.get("num_heads", 8)),
-        context=context,
-        groups=int(params.get("norm_num_groups", 32)),
-    )
-
-
-def _vae(shapes: Shapes, params: Mapping[str, Any]) -> VaeShape:
-    widths: list[int] = []
-    while (key := f"{VAE}encoder.down.{len(widths)}.block.0.conv1.weight") in shapes:
-        widths.append(shapes[key][0])
-    layers = 0
-    while f"{VAE}encoder.down.0.block.{layers}.conv1.weight" in shapes:
-        layers += 1
-    if not widths:
-        raise ValueError("VAE without levels")
-    return VaeShape(tuple(widths), layers, int(params.get("norm_num_groups", 32)))
-
-
-def _text(shapes: Shapes, params: Mapping[str, Any], unet_heads: int) -> TextShape:
-    """CLIP's heads are 64 wide; a tower too narrow for that takes the UNet's number of heads."""
-    prefix = next(p for p in (TEXT + "text_model.", TEXT) if p + "embeddings.token_embedding.weight" in shapes)
-    vocabulary, width = shapes[prefix + "embeddings.token_embedding.weight"]
-    layers = 0
-    while f"{prefix}encoder.layers.{layers}.mlp.fc1.weight" in shapes:
-        layers += 1
-    heads = int(params.get("num_attention_heads", width // 64 if width >= 512 else unet_heads))
-    return TextShape(
-        width=width,
-        layers=layers,
-        heads=heads,
-        inner=shapes[f"{prefix}encoder.layers.0.mlp.fc1.weight"][0],
-        vocabulary=vocabulary,
-        positions=shapes[prefix + "embeddings.position_embedding.weight"][0],
-        activation=str(params.get("hidden_act", "quick_gelu")),
-    )

@@ -6,23 +6,34 @@ Format: https://github.com/huggingface/safetensors#format - 8 bytes little-endia
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from danqing.errors import DanqingError
 
+ITEM_BYTES = {
+    **{"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2},
+    **{"I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1},
+}
+"""Bytes of one number, by the format's dtype word."""
+
 HEADER_LIMIT = 32 * 1024 * 1024
 """Bytes. Real checkpoints stay below 1 MB; a header that claims more than this is not read."""
 
 
 class Entry(NamedTuple):
-    """One tensor: dtype word, shape, and where its bytes lie, counted from the first data byte."""
+    """One tensor: dtype word, shape, and where its bytes lie, counted from the first data byte.
+
+    `stride`: in elements, of a tensor whose numbers do not lie row after row; None for all others.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     start: int
     end: int
+    stride: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +86,8 @@ def _entry(entry: Any, data_bytes: int) -> Entry:
     start, end = (int(n) for n in entry["data_offsets"])
     if not 0 <= start <= end <= data_bytes:
         raise ValueError("data outside the file")
-    return Entry(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), start, end)
+    found = Entry(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), start, end)
+    item = ITEM_BYTES.get(found.dtype)
+    if min(found.shape, default=0) < 0 or (item and math.prod(found.shape) * item != end - start):
+        raise ValueError(f"a shape of {list(found.shape)[:8]} in {end - start} bytes")
+    return found

@@ -1,0 +1,181 @@
+"""Reads weights from files straight into the tensors that they fill.
+
+A file is read from front to back in large pieces, in a thread of its own, while the piece before is turned into the networks'
+number format: there are never two whole copies, and a slow disk sees nothing but long sequential reads.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from danqing.library.header import Entry, Header
+
+PIECE = 16 * 1024 * 1024
+"""Bytes a read: on a fresh cloud disk large reads are many times as fast as page faults."""
+
+ALIGNMENT = 64
+
+DTYPES = {
+    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
+    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2},
+    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
+}
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A tensor to fill. `third`: the tensor takes one of three equal parts of the file's, from row 0 on."""
+
+    tensor: torch.Tensor
+    third: int | None = None
+    transposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """Bytes of the file that are turned into numbers in one go: `count` numbers, from number `first` of the tensor on."""
+
+    start: int
+    end: int
+    dtype: torch.dtype
+    first: int
+    entry: Entry
+    targets: Sequence[Target]
+    whole: bool
+
+
+def fill(path: Path, header: Header, targets: Mapping[str, Sequence[Target]]) -> None:
+    """Fill every target from the tensor of its name; tensors without a target are not read.
+
+    Raises:
+        ValueError: naming a tensor whose shape is not the target's, or whose numbers are no weights.
+        OSError: the file grew shorter while it was read.
+    """
+    moves = sorted(_moves(header, targets), key=lambda move: move.start)
+    groups = list(_groups(moves))
+    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, thread_name_prefix="read-weights") as reader:
+        descriptor = file.fileno()
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        spare = [bytearray(max((_span(group) for group in groups), default=0)) for _ in range(min(2, len(groups)))]
+        waiting: Future[None] | None = None
+        for index, group in enumerate(groups):
+            if waiting is None:
+                waiting = reader.submit(_read, descriptor, group[0].start, _span(group), spare[0])
+            waiting.result()
+            if index + 1 < len(groups):
+                after = groups[index + 1]
+                waiting = reader.submit(_read, descriptor, after[0].start, _span(after), spare[(index + 1) % 2])
+            for move in group:
+                _convert(move, spare[index % 2], group[0].start)
+
+
+def _read(descriptor: int, start: int, count: int, buffer: bytearray) -> None:
+    view = memoryview(buffer)[:count]
+    done = 0
+    while done < count:
+        got = os.preadv(descriptor, [view[done:]], start + done)
+        if not got:
+            raise OSError("the file grew shorter while it was read")
+        done += got
+
+
+def _moves(header: Header, targets: Mapping[str, Sequence[Target]]) -> Iterator[_Move]:
+    for name, rows in targets.items():
+        entry = header.tensors[name]
+        check_shape(name, entry, rows)
+        dtype = DTYPES[entry.dtype]
+        start, end = header.data_start + entry.start, header.data_start + entry.end
+        # What is not copied number by number is copied whole.
+        whole = entry.stride is not None or any(row.transposed for row in rows)
+        step = (end - start) if whole else PIECE // dtype.itemsize * dtype.itemsize
+        for first in range(start, end, max(step, 1)):
+            last = min(first + step, end)
+            yield _Move(first, last, dtype, (first - start) // dtype.itemsize, entry, rows, whole)
+
+
+def check_shape(name: str, entry: Entry, rows: Sequence[Target]) -> None:
+    """
+    Raises:
+        ValueError: the tensor does not fit its targets.
+    """
+    if entry.dtype not in FLOATS:
+        raise ValueError(f"{name} holds {entry.dtype}, not weights")
+    for row in rows:
+        shape = list(row.tensor.shape)
+        if row.third is not None:
+            shape[0] *= 3
+        if row.transposed:
+            shape.reverse()
+        found = list(entry.shape)
+        while len(found) > len(shape) and found[-1] == 1:
+            found.pop()
+        if found != shape:
+            raise ValueError(f"{name} has the shape {list(entry.shape)}, {shape} is wanted")
+
+
+def _groups(moves: Sequence[_Move]) -> Iterator[list[_Move]]:
+    """Moves that one read serves: neighbours in the file, at most a piece in all unless a single one is larger."""
+    group: list[_Move] = []
+    for move in moves:
+        if group and (move.end - group[0].start > PIECE or move.start > group[-1].end + PIECE // 16):
+            yield group
+            group = []
+        group.append(move)
+    if group:
+        yield group
+
+
+def _span(group: Sequence[_Move]) -> int:
+    return max(move.end for move in group) - group[0].start
+
+
+def _convert(move: _Move, buffer: bytearray, base: int) -> None:
+    count = (move.end - move.start) // move.dtype.itemsize
+    raw = torch.frombuffer(buffer, dtype=torch.uint8, count=move.end - move.start, offset=move.start - base)
+    # Numbers that start at an odd address cannot be viewed as wider ones without a copy.
+    numbers = (raw if raw.data_ptr() % move.dtype.itemsize == 0 else raw.clone()).view(move.dtype)
+    for target in move.targets:
+        if move.whole:
+            _convert_whole(move.entry, numbers, target)
+            continue
+        flat = target.tensor.view(-1)
+        offset = 0 if target.third is None else target.third * flat.numel()
+        low, high = max(move.first, offset), min(move.first + count, offset + flat.numel())
+        if low < high:
+            flat[low - offset : high - offset].copy_(numbers[low - move.first : high - move.first])
+
+
+def _convert_whole(entry: Entry, numbers: torch.Tensor, target: Target) -> None:
+    value = numbers.reshape(entry.shape) if entry.stride is None else numbers.as_strided(entry.shape, entry.stride)
+    if target.third is not None:
+        value = value.chunk(3)[target.third]
+    target.tensor.copy_((value.T if target.transposed else value).reshape(target.tensor.shape))
+
+
+def make_room(shapes: Mapping[str, torch.Size], device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Empty tensors of these shapes. On a CPU they share one run of memory in huge pages, of which a load touches a
+    thousand where it would touch a million."""
+    if device.type != "cpu":
+        return {name: torch.empty(shape, device=device, dtype=dtype) for name, shape in shapes.items()}
+    places: dict[str, int] = {}
+    size = 0
+    for name, shape in shapes.items():
+        places[name] = size
+        size += -(-shape.numel() * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+    memory = mmap.mmap(-1, max(size, 1))
+    if hasattr(mmap, "MADV_HUGEPAGE") and size >= PIECE:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    whole = torch.frombuffer(memory, dtype=torch.uint8)
+    return {
+        name: whole[place : place + shapes[name].numel() * dtype.itemsize].view(dtype).view(shapes[name])
+        for name, place in places.items()
+    }
