@@ -113,7 +113,7 @@ def shaped_noise(picture: Array, painted: Array, quality: float = 1.0, variation
     shaped = _stretched(shaped)
     shaped[unknown] = match_histograms(shaped[unknown][:, None, :] ** 1.0, np.asarray(picture[known])[:, None, :])[:, 0]
     weight = painted[:, :, None]
-    return np.clip(picture * (1 - weight) + shaped * weight, 0, 1)
+    return np.asarray(np.clip(picture * (1 - weight) + shaped * weight, 0, 1))
 
 
 def _bell(height: int, width: int) -> Array:

@@ -76,7 +76,7 @@ def _mask_scale(repaint: Array, soft: SoftInpainting) -> Array:
 
 def smootherstep(x: Array) -> Array:
     """Perlin's 6x^5 - 15x^4 + 10x^3."""
-    return x * x * x * (x * (x * 6 - 15) + 10)
+    return np.asarray(x * x * x * (x * (x * 6 - 15) + 10))
 
 
 def kernel() -> Array:

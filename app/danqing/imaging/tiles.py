@@ -30,7 +30,7 @@ class Tiling:
 def tiling(size: tuple[int, int], tile: tuple[int, int], overlap: int) -> Tiling:
     """Tiles of `tile` pixels over a picture of `size`, at least `overlap` pixels over each other.
 
-    A side smaller than the tile gets one tile that reaches beyond it.
+    A side smaller than the tile gets one tile that begins before it: what lies outside is black.
     """
     lefts, tops = (_starts(whole, part, overlap) for whole, part in zip(size, tile, strict=True))
     return Tiling(size, tile, overlap, lefts, tops)
@@ -39,7 +39,7 @@ def tiling(size: tuple[int, int], tile: tuple[int, int], overlap: int) -> Tiling
 def _starts(whole: int, part: int, overlap: int) -> tuple[int, ...]:
     count = max(1, math.ceil((whole - overlap) / max(1, part - overlap)))
     step = (whole - part) / (count - 1) if count > 1 else 0
-    return tuple(min(int(step * index), max(0, whole - part)) for index in range(count))
+    return tuple(min(int(step * index), whole - part) for index in range(count))
 
 
 def split(image: Image.Image, plan: Tiling) -> list[Image.Image]:
@@ -55,10 +55,10 @@ def combine(tiles: Sequence[Image.Image], plan: Tiling) -> Image.Image:
     for row, top in enumerate(plan.tops):
         strip = Image.new("RGB", (plan.size[0], height))
         for column, left in enumerate(plan.lefts):
-            fade = _ramp(plan.overlap, (width, height), across=True) if column else None
-            strip.paste(tiles[row * count + column], (left, 0), fade)
-        fade = _ramp(plan.overlap, (plan.size[0], height), across=False) if row else None
-        whole.paste(strip, (0, top), fade)
+            across = _ramp(plan.overlap, (width, height), across=True) if column else None
+            strip.paste(tiles[row * count + column], (left, 0), across)
+        down = _ramp(plan.overlap, (plan.size[0], height), across=False) if row else None
+        whole.paste(strip, (0, top), down)
     return whole
 
 

@@ -1,0 +1,1 @@
+"""Upscalers: which there are (`catalog`, no torch) and how their networks are run (`networks`)."""

@@ -1,0 +1,101 @@
+"""Which upscalers there are: the built-in ones and the files in the models' folders. No torch: the web process reads this.
+
+Order and names are the WebUI's: None, Lanczos, Nearest, then the others by name. A file goes by its name without the
+extension; files that the WebUI fetches under a name of its own go by that name too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from danqing.errors import DanqingError
+
+Kind = Literal["none", "lanczos", "nearest", "network"]
+
+FOLDERS = ("ESRGAN", "RealESRGAN", "BSRGAN", "DAT", "SwinIR", "ScuNET")
+"""Under DATA/models; what a file holds is told by its tensors, not by its folder."""
+EXTENSIONS = (".pth", ".pt", ".safetensors")
+
+LATENT_MODES = (
+    "Latent",
+    "Latent (antialiased)",
+    "Latent (bicubic)",
+    "Latent (bicubic antialiased)",
+    "Latent (nearest)",
+    "Latent (nearest-exact)",
+)
+"""Upscalers of hires fix that work on the latent; the first is its default."""
+
+KNOWN_FILES = {
+    "DAT_x2": "DAT x2",
+    "DAT_x3": "DAT x3",
+    "DAT_x4": "DAT x4",
+    "RealESRGAN_x4plus": "R-ESRGAN 4x+",
+    "RealESRGAN_x4plus_anime_6B": "R-ESRGAN 4x+ Anime6B",
+    "RealESRGAN_x2plus": "R-ESRGAN 2x+",
+    "realesr-general-x4v3": "R-ESRGAN General 4xV3",
+    "realesr-general-wdn-x4v3": "R-ESRGAN General WDN 4xV3",
+    "realesr-animevideov3": "R-ESRGAN AnimeVideo",
+    "scunet_color_real_gan": "ScuNET GAN",
+    "scunet_color_real_psnr": "ScuNET PSNR",
+    "003_realSR_BSRGAN_DFOWMFC_s64w8_SwinIR-L_x4_GAN": "SwinIR 4x",
+}
+"""File name without extension to the WebUI's name for it."""
+
+SCALE = 4.0
+"""What the WebUI says of an upscaler whose scale it does not know before it is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upscaler:
+    """One choice. `path`: the network's file, None for the built-in ones. `scale`: by its name; the network itself decides."""
+
+    name: str
+    kind: Kind
+    path: Path | None = None
+    scale: float = SCALE
+
+
+BUILT_IN = (Upscaler("None", "none"), Upscaler("Lanczos", "lanczos"), Upscaler("Nearest", "nearest"))
+
+
+def upscalers(data: Path) -> tuple[Upscaler, ...]:
+    """All upscalers of a data root, in the order of lists. A file is found without a restart."""
+    found: dict[str, Upscaler] = {}
+    for folder in FOLDERS:
+        for path in _files(data / "models" / folder):
+            name = KNOWN_FILES.get(path.stem, path.stem)
+            found.setdefault(name, Upscaler(name, "network", path, scale_in(path.stem)))
+    return BUILT_IN + tuple(sorted(found.values(), key=lambda row: row.name.casefold()))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Model files of a folder and its sub-folders, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+
+
+def scale_in(name: str) -> float:
+    """2 for "x2plus" or "2x_Film"; `SCALE` where the name says nothing."""
+    match = re.search(r"(?<![0-9a-z])(?:x([1-9])(?![0-9])|([1-9])x(?![a-z0-9]))", name.lower())
+    return float(match[1] or match[2]) if match else SCALE
+
+
+def find(data: Path, name: str) -> Upscaler:
+    """The upscaler of this name, or of a file's name; "" is None's.
+
+    Raises:
+        DanqingError: `upscaler_missing`, for a name that the WebUI knows and whose file is not here; `unknown_upscaler`.
+    """
+    rows = upscalers(data)
+    for row in rows:
+        if name == row.name or (row.path is not None and name in (row.path.stem, row.path.name)):
+            return row
+    if not name:
+        return BUILT_IN[0]
+    file = next((file for file, known in KNOWN_FILES.items() if known == name), None)
+    if file is not None:
+        raise DanqingError("upscaler_missing", name=name, file=f"{file}.pth", folder=str(data / "models" / "ESRGAN"))
+    raise DanqingError("unknown_upscaler", name=name[:100], known=", ".join(row.name for row in rows))
