@@ -118,6 +118,24 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "网络“{name}”与模型“{model}”不匹配：{reason}。请换一个网络或模型。",
     ),
     (
+        "unknown_upscaler",
+        422,
+        "There is no upscaler “{name}”. Known upscalers: {known}.",
+        "没有名为“{name}”的放大算法。可用的有：{known}。",
+    ),
+    (
+        "upscaler_missing",
+        422,
+        "The upscaler “{name}” needs the file {file} in {folder}.",
+        "放大算法“{name}”需要把文件 {file} 放入 {folder}。",
+    ),
+    (
+        "weights_missing",
+        422,
+        "{feature} needs {files} in {folder}.",
+        "{feature} 需要把 {files} 放入 {folder}。",
+    ),
+    (
         "manifest_broken",
         422,
         "The model manifest {file} is wrong at {where}: {reason}.",
