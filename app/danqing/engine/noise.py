@@ -15,8 +15,8 @@ import torch
 Shape = tuple[int, ...]
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_W0, _W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_WORD = 0xFFFFFFFF
 _SHIFT = np.uint64(32)
 
 
@@ -46,35 +46,43 @@ class PhiloxGenerator:
         self._draws = 0
 
     def randn(self, shape: Shape) -> torch.Tensor:
-        count = int(np.prod(shape, dtype=np.int64))
-        words = [np.zeros(count, np.uint32) for _ in range(4)]
-        words[0][:] = self._draws
-        words[2][:] = np.arange(count, dtype=np.uint32)
+        words = _philox(self._draws, math.prod(shape), self._seed)
         self._draws += 1
-        x, y = _philox(words, self._seed)
-        return torch.from_numpy(_box_muller(x, y)).reshape(shape)
+        return _box_muller(*(torch.from_numpy(word.view(np.int64)) for word in words)).reshape(shape)
 
 
-def _philox(counter: list[np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Words 0 and 1 of the ten-round function, uint32 each."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = np.uint32(seed & 0xFFFFFFFF), np.uint32((seed >> 32) & 0xFFFFFFFF)
-    with np.errstate(over="ignore"):
-        for _ in range(10):
-            p0, p1 = c0.astype(np.uint64) * _M0, c2.astype(np.uint64) * _M1
-            high0, low0 = (p0 >> _SHIFT).astype(np.uint32), (p0 & _LOW).astype(np.uint32)
-            high1, low1 = (p1 >> _SHIFT).astype(np.uint32), (p1 & _LOW).astype(np.uint32)
-            c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
-            k0, k1 = k0 + _W0, k1 + _W1
+def _philox(draw: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Words 0 and 1 of the ten-round function for `count` elements, as uint64 below 2^32."""
+    # Words stay 64 bits wide, so that products need no cast; every step works in place.
+    c0, c1, c2, c3 = (np.zeros(count, np.uint64) for _ in range(4))
+    c0 += np.uint64(draw)
+    c2 += np.arange(count, dtype=np.uint64)
+    p0, p1 = np.empty_like(c0), np.empty_like(c0)
+    k0, k1, low = seed & _WORD, (seed >> 32) & _WORD, np.uint64(_WORD)
+    for _ in range(10):
+        np.multiply(c0, _M0, out=p0)
+        np.multiply(c2, _M1, out=p1)
+        np.right_shift(p1, _SHIFT, out=c0)
+        np.bitwise_xor(c0, c1, out=c0)
+        np.bitwise_xor(c0, np.uint64(k0), out=c0)
+        np.bitwise_and(p1, low, out=c1)
+        np.right_shift(p0, _SHIFT, out=c2)
+        np.bitwise_xor(c2, c3, out=c2)
+        np.bitwise_xor(c2, np.uint64(k1), out=c2)
+        np.bitwise_and(p0, low, out=c3)
+        k0, k1 = (k0 + _W0) & _WORD, (k1 + _W1) & _WORD
     return c0, c1
 
 
-def _box_muller(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The sine half, as CUDA keeps it. float32 in the constants, as there."""
-    u = x * np.float32(2.3283064e-10) + np.float32(2.3283064e-10) / 2
-    v = y * np.float32(2.3283064e-10 * 6.2831855) + np.float32(2.3283064e-10 * 6.2831855) / 2
-    normal: np.ndarray = np.sqrt(-2.0 * np.log(u)) * np.sin(v)
-    return normal.astype(np.float32)
+_TINY = float(np.float32(2.3283064e-10))
+_TURN = float(np.float32(2.3283064e-10 * 6.2831855))
+
+
+def _box_muller(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The sine half, as CUDA keeps it: float32 constants, as there."""
+    u = x.double().mul_(_TINY).add_(_TINY / 2)
+    v = y.double().mul_(_TURN).add_(_TURN / 2)
+    return u.log_().mul_(-2).sqrt_().mul_(v.sin_()).float()
 
 
 def generator(source: str, seed: int) -> Generator:
