@@ -49,15 +49,24 @@ def dpmpp_sde(x: torch.Tensor, course: Course) -> Walk:
         if after == 0:
             x = x + slope(x, sigma, denoised) * (after - sigma)
             continue
-        middle = (sigma.log() - (sigma.log() - after.log()) / 2).exp()
-        down, up = ancestral(sigma, middle, eta)
-        probe = (down / sigma) * x - (down.log() - sigma.log()).expm1() * denoised
-        probe = probe + noise(sigma, middle) * scale * up
+        start, middle, end = _thirds(sigma, after)
+        down, up = ancestral(start, middle, eta)
+        probe = (down / start) * x - (down.log() - start.log()).expm1() * denoised
+        probe = probe + noise(start, middle) * scale * up
         denoised = yield probe, middle
-        down, up = ancestral(sigma, after, eta)
-        x = (down / sigma) * x - (down.log() - sigma.log()).expm1() * denoised
-        x = x + noise(sigma, after) * scale * up
+        down, up = ancestral(start, end, eta)
+        x = (down / start) * x - (down.log() - start.log()).expm1() * denoised
+        x = x + noise(start, end) * scale * up
     return x
+
+
+def _thirds(sigma: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Start, middle and end of a step in log sigma.
+
+    The ends come back from their logarithms, as k-diffusion has them: a Brownian path tells apart what rounding moves.
+    """
+    high, low = sigma.log(), after.log()
+    return high.exp(), (high - (high - low) / 2).exp(), low.exp()
 
 
 def dpmpp_2m_sde(x: torch.Tensor, course: Course) -> Walk:
