@@ -96,7 +96,7 @@ class Builder:
                 made[width] = hypernetwork.networks(width, keys.weight.device, keys.weight.dtype)
             pair = made[width]
             for module, network in zip((keys, values), pair or (), strict=False):
-                inner = self._forwards.get(module, module.forward)
+                inner = self._forwards.get(module) or bare(module)
                 self._forwards[module] = _before(inner, network, strength)
                 count += 1
         return count
@@ -128,7 +128,7 @@ class Builder:
         self.patches.bytes += sum(t.nbytes for row in rows for t in row if t is not None)
         if isinstance(module, nn.Linear):
             ((down, _, up),) = rows
-            return _linear(module.forward, down, up.T)
+            return _linear(bare(module), down, up.T)
         return _conv(module, rows)
 
 
@@ -171,6 +171,12 @@ def merged(module: nn.Module, uses: Sequence[Use]) -> list[tuple[str, nn.Paramet
     ]
 
 
+def bare(module: nn.Module) -> Forward:
+    """The module's own forward, whatever stands in its place just now."""
+    forward: Forward = type(module).forward.__get__(module)
+    return forward
+
+
 def attentions(unet: nn.Module) -> Iterator[tuple[nn.Linear, nn.Linear]]:
     """Keys' and values' projection of every attention layer."""
     for module in unet.modules():
@@ -196,7 +202,7 @@ def _linear(base: Forward, down: torch.Tensor, up: torch.Tensor) -> Forward:
 
 def _conv(module: nn.Conv2d, rows: Sequence[Row]) -> Forward:
     """Through the module's own way of padding, which may be circular for the time being."""
-    base = module.forward
+    base = bare(module)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         out = base(x)
@@ -212,7 +218,7 @@ def _conv(module: nn.Conv2d, rows: Sequence[Row]) -> Forward:
 
 
 def _anew(module: nn.Module, uses: tuple[Use, ...]) -> Forward:
-    base = module.forward
+    base = bare(module)
 
     def forward(*args: Any) -> torch.Tensor:
         before = dict(module._parameters)
