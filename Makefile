@@ -18,7 +18,7 @@ BIN := .venv/bin
 
 help: ## list the targets
 	@printf 'Danqing 丹青\n\n'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 	@printf '\n  HOST=%s PORT=%s DATA=%s   where run listens and keeps its files\n' '$(HOST)' '$(PORT)' '$(DATA)'
 	@printf '  MINUTES=%s   how long mini trains\n' '$(MINUTES)'
 	@printf '  PYTHON=...   the Python (3.11 or newer) that setup builds on; found by itself when empty\n'
@@ -89,6 +89,41 @@ images: setup ## list the images; CLEAN=1 shows which are old (KEEP=3 stay), CLE
 share: setup ## copy and share an image: IMAGE, ACCOUNTS, ORGANISATIONS, REGIONS, PARAMETER (lists with commas)
 	@$(CLOUD) share --image '$(IMAGE)' --accounts '$(ACCOUNTS)' --organisations '$(ORGANISATIONS)' --regions '$(REGIONS)' \
 	  --parameter '$(PARAMETER)' $(WHERE)
+
+# -- the image: Packer's template in packer/, Ansible's roles in ansible/ --
+
+BASE ?= focal-pytorch-1.13
+BOX_PORT ?= 8080
+AMI := $(BIN)/python tools/ami.py
+AMI_GIVEN = --base '$(BASE)' --region '$(or $(REGION),us-east-1)' --regions '$(REGIONS)' --accounts '$(ACCOUNTS)' \
+  --organisations '$(ORGANISATIONS)' --units '$(UNITS)' --models '$(MODELS)' --mirror '$(MODEL_MIRROR)' --kms '$(KMS)' \
+  --profile '$(PROFILE)' --subnet '$(SUBNET)' $(if $(SPOT),--spot) $(if $(ENCRYPT),--encrypt) $(if $(SSM),--session-manager) \
+  $(if $(MARKETPLACE),--marketplace) $(if $(ACCEPT_LICENSES),--accept-licenses) $(if $(PROTECT),--protect) -- $(PACKER)
+BOXLAB := PYTHONPATH=tools $(BIN)/python -m boxlab
+
+.PHONY: ami ami-plan box box-down box-password box-shell boxsetup
+
+boxsetup: setup
+	@$(BIN)/python -c 'import ansible, hcl2, moto.server, testinfra' 2>/dev/null || \
+	  $(BIN)/python -m pip -q --disable-pip-version-check install -c constraints.txt -e '.[box]'
+
+ami: boxsetup ## bake the AMI: BASE, REGION, REGIONS, ACCOUNTS, ORGANISATIONS, SPOT=1, ENCRYPT=1, KMS, SSM=1, MARKETPLACE=1
+	@$(AMI) build $(AMI_GIVEN)
+
+ami-plan: setup ## what `make ami` would do, how long it takes and what it costs; needs no credentials
+	@$(AMI) plan $(AMI_GIVEN)
+
+box: boxsetup ## bake the image here, on an emulated AWS, and serve it on 127.0.0.1:BOX_PORT (root; FRESH=1 bakes anew)
+	@$(BOXLAB) up --port '$(BOX_PORT)' $(if $(FRESH),--fresh)
+
+box-down: ## remove the box of `make box` without a trace
+	@$(BOXLAB) down
+
+box-password: ## the password of the box of `make box`
+	@$(BOXLAB) shell danqing box password
+
+box-shell: ## a shell on the box of `make box`
+	@$(BOXLAB) shell
 
 clean: ## remove .venv, caches and what the benchmarks wrote; DATA stays
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist bench/out app/*.egg-info

@@ -24,6 +24,11 @@ def os_release():
         return {name: value.strip('"') for name, value in rows}
 
 
+def quoted(version):
+    """A version inside a package URL."""
+    return version.replace("+", "%2B").replace(":", "%3A")
+
+
 def debian(system):
     """Packages that dpkg knows as installed."""
     form = "${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\n"
@@ -31,7 +36,7 @@ def debian(system):
     for line in listing.splitlines():
         status, name, version, architecture = line.split("\t")
         if status == "installed":
-            url = "pkg:deb/%s/%s@%s?arch=%s" % (
+            url = "pkg:deb/{}/{}@{}?arch={}".format(
                 system.get("ID", "debian"),
                 name,
                 version.replace("+", "%2B"),
@@ -46,7 +51,7 @@ def python():
         with open(path, encoding="utf-8") as handle:
             fields = HeaderParser().parse(handle, headersonly=True)
         name, version = fields["Name"], fields["Version"]
-        url = "pkg:pypi/%s@%s" % (re.sub(r"[-_.]+", "-", name).lower(), version.replace("+", "%2B"))
+        url = "pkg:pypi/{}@{}".format(re.sub(r"[-_.]+", "-", name).lower(), quoted(version))
         part = {"type": "library", "name": name, "version": version, "purl": url, "bom-ref": url}
         licence = fields["License-Expression"] or fields["License"]
         if licence and len(licence) < 100:
@@ -78,7 +83,7 @@ def document(name):
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
-        "serialNumber": "urn:uuid:%s" % uuid.uuid4(),
+        "serialNumber": f"urn:uuid:{uuid.uuid4()}",
         "version": 1,
         "metadata": {
             "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

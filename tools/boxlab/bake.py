@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from . import wheels
+from .disks import Image, Images
 from .host import ROOT, LabError, run
-from .lab import REGION, Lab
+from .lab import REGION, WORK, Kept, Lab
 from .template import old_template, var_file
 
 BASE = "debian-lab"
+INPUTS = ("ansible", "app", "nginx", "packer", "systemd", "constraints.txt", "pyproject.toml", "LICENSE", "NOTICE")
 Say = Callable[[str], None]
 
 
@@ -45,8 +49,51 @@ def bake(lab: Lab, say: Say, **others: str) -> str:
     command = ["ip", "netns", "exec", lab.namespace, "packer", "build", "-color=false", f"-var-file={var_file(BASE)}"]
     command += [f"-var={name}={value}" for name, value in variables.items()]
     _packer([*command, str(template)], lab, say)
-    manifest = json.loads((lab.folder / "out" / "manifest.json").read_text())
-    return str(manifest["builds"][-1]["artifact_id"].split(":")[1])
+    return built(lab.folder / "out")[0]
+
+
+def built(out: Path) -> tuple[str, str]:
+    """Id and name of the image whose manifest lies in `out`."""
+    build = json.loads((out / "manifest.json").read_text())["builds"][-1]
+    return str(build["artifact_id"].split(":")[1]), str(build["custom_data"]["name"])
+
+
+def keep(lab: Lab, inputs: str) -> Path:
+    """Move the image just built, and what came out beside it, into the cache; an older one goes."""
+    image, name = built(lab.folder / "out")
+    folder = WORK / "cache" / "image"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    known = Images(lab.folder / "images")
+    layer = folder / "layer"
+    known.get(image).layers[0].rename(layer)
+    known.add(Image(image, (layer, *known.get(image).layers[1:])))
+    shutil.copytree(lab.folder / "out", folder / "out")
+    row = {"inputs": inputs, "image": image, "name": name, "base": str(lab.base)}
+    (folder / "image.json").write_text(json.dumps(row, indent=1))
+    return folder
+
+
+def kept(base: Path, inputs: str) -> Kept | None:
+    """The image in the cache, if it was made of these inputs on that base."""
+    folder = WORK / "cache" / "image"
+    if not (folder / "image.json").exists():
+        return None
+    row = json.loads((folder / "image.json").read_text())
+    if (row["inputs"], row["base"]) != (inputs, str(base)):
+        return None
+    return Kept(row["image"], row["name"], folder / "layer")
+
+
+def inputs() -> str:
+    """A digest of everything in the checkout that the image is made of."""
+    digest = hashlib.sha256()
+    listing = run("git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", *INPUTS, check=False)
+    names = listing.stdout.splitlines() if listing.returncode == 0 else []
+    paths = [ROOT / name for name in names] or [path for name in INPUTS for path in (ROOT / name).rglob("*")]
+    for path in sorted(path for path in paths if path.is_file() and "__pycache__" not in path.parts):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def ansible_settings(wheel: Path) -> dict[str, object]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 INSTANCE = re.compile(r"<instanceId>(i-[0-9a-f]+)</instanceId>")
 IMAGE = re.compile(r"<imageId>(ami-[0-9a-z]+)</imageId>")
+DISK = re.compile(r"(BlockDeviceMapping\.\d+\.Ebs)\.")
+ROOT_GIB = 20
 SCOPE = re.compile(r"Credential=[^/]+/\d+/([a-z0-9-]+)/")
 StartResponse = Callable[..., Any]
 Form = dict[str, str]
@@ -60,6 +62,8 @@ class Layer:
         action = self.actions.get(form.get("Action", ""))
         if action is None:
             return self.inner(environ, start_response)
+        if form["Action"] == "RunInstances":
+            _give_sizes(environ)
         with self.lock:
             status, headers, body = _captured(self.inner, environ)
             if status.startswith("2"):
@@ -91,7 +95,7 @@ class Layer:
             self.fleet.copy_image(form["SourceImageId"], image)
 
     def _lab(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        """The lab's own questions: GET /_lab/machines, and POST /_lab/metadata {instance, path, value} for notices."""
+        """The lab's own questions: GET machines; POST metadata {instance, path, value} for notices, door {instance, port}."""
         name = environ["PATH_INFO"].removeprefix("/_lab/")
         if name == "machines":
             answer: Any = self.fleet.describe()
@@ -99,6 +103,9 @@ class Layer:
             asked = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
             self.fleet.override(asked["instance"], asked["path"], asked["value"])
             answer = {}
+        elif name == "door" and environ["REQUEST_METHOD"] == "POST":
+            asked = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+            answer = {"port": self.fleet.door(asked["instance"], asked["port"])}
         else:
             start_response("404 Not Found", [])
             return [b""]
@@ -113,6 +120,19 @@ def _form(environ: dict[str, Any]) -> Form:
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)
     return dict(parse_qsl(body.decode(errors="replace")))
+
+
+def _give_sizes(environ: dict[str, Any]) -> None:
+    """Complete disks that a request describes without a size: AWS takes the image's, moto refuses."""
+    body = environ["wsgi.input"].read()
+    form = dict(parse_qsl(body.decode()))
+    for name in list(form):
+        disk = DISK.match(name)
+        if disk and not {f"{disk[1]}.VolumeSize", f"{disk[1]}.SnapshotId"} & form.keys():
+            body += f"&{disk[1]}.VolumeSize={ROOT_GIB}".encode()
+            form[f"{disk[1]}.VolumeSize"] = ""
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
 
 
 def _region(environ: dict[str, Any]) -> str:

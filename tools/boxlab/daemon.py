@@ -14,11 +14,10 @@ from .cloud import Layer, moto_application
 from .disks import Disk, Image, Images
 from .forward import Forward
 from .host import LabError
-from .lab import Lab
+from .lab import ACCOUNT, Lab
 from .machine import Machine
 from .volumes import Volumes
 
-ACCOUNT = "123456789012"
 DOORS = (22, 80, 443)
 """Ports of a machine that its public address leads to."""
 
@@ -131,6 +130,12 @@ class Fleet:
         """Let the metadata service answer `value` under meta-data/`path`, as for a spot notice; "" takes it back."""
         self.overrides.setdefault(instance, {})[path] = value
 
+    def door(self, instance: str, port: int) -> int:
+        """Lead this host's 127.0.0.1:`port` (0: a free one) to the machine's port 80 too. Raises OSError when it is taken."""
+        target = (self.machines[instance].address, 80)
+        self.doors[instance].append(Forward(self.lab.namespace, "127.0.0.1", port, target))
+        return self.doors[instance][-1].port
+
     def describe(self) -> dict[str, Any]:
         return {
             instance: {
@@ -182,8 +187,7 @@ class Fleet:
         key = (pair.key_name, pair.public_key.strip()) if pair else None
         tree = metadata.tree(known, known.image_id, region, known.availability_zone, key)
         if known.user_data:
-            text = known.user_data
-            tree["user-data"] = text.decode() if isinstance(text, bytes) else text
+            tree["user-data"] = _text(known.user_data)
         for path, value in self.overrides.get(instance, {}).items():
             *folders, leaf = path.split("/")
             node = tree["meta-data"]
@@ -192,6 +196,11 @@ class Fleet:
             if value:
                 node[leaf] = value
         return tree
+
+
+def _text(user_data: Any) -> str:
+    """User data as the machine reads it; moto keeps it in base64."""
+    return user_data if isinstance(user_data, str) else str(user_data.decode())
 
 
 def _forget_mounts(machine: Machine) -> None:
@@ -207,11 +216,14 @@ def serve(lab: Lab) -> None:
     """Run the lab until SIGTERM; `lab.folder`/ready appears when it answers."""
     os.environ["MOTO_AMIS_PATH"] = str(lab.folder / "amis.json")
     os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
+    os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     fleet = Fleet(lab)
     fleet.images.add(Image(lab.base_image, (lab.base,)))
+    if lab.kept:
+        fleet.images.add(Image(lab.kept.image, (lab.kept.layer, lab.base)))
     net.make_lab(lab.namespace)
     metadata.Metadata(net.listen(lab.namespace, net.METADATA, 80), fleet.metadata_of)
     _serve_cloud(lab, Layer(moto_application(), fleet))

@@ -25,6 +25,17 @@ WORK = ROOT / "build" / "box"
 KEY_NAME = "danqing-lab"
 BASE_IMAGE = "ami-0deb12000000000aa"
 REGION = "us-east-1"
+ACCOUNT = "123456789012"
+"""The emulated AWS's only account."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An image of an earlier bake that lies in the cache: its id, its name and its topmost layer."""
+
+    image: str
+    name: str
+    layer: Path
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,7 @@ class Lab:
     wheelhouse: Path
     port: int
     base_image: str = BASE_IMAGE
+    kept: Kept | None = None
 
     @property
     def namespace(self) -> str:
@@ -63,19 +75,26 @@ class Lab:
         return self.folder / "key"
 
     def save(self) -> None:
-        row = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-        (self.folder / "lab.json").write_text(json.dumps(row, indent=1))
+        (self.folder / "lab.json").write_text(json.dumps(asdict(self), indent=1, default=str))
 
     @classmethod
     def load(cls, folder: Path) -> Lab:
         row = json.loads((folder / "lab.json").read_text())
         paths = {name: Path(row[name]) for name in ("folder", "base", "wheelhouse")}
-        return cls(**{**row, **paths})
+        kept = row["kept"] and Kept(row["kept"]["image"], row["kept"]["name"], Path(row["kept"]["layer"]))
+        return cls(**{**row, **paths, "kept": kept})
 
     def machines(self) -> dict[str, dict[str, Any]]:
         """The lab's instances: address, public address, process id, root folder, console log."""
         with urllib.request.urlopen(f"{self.endpoint}/_lab/machines", timeout=10) as answer:
             found: dict[str, dict[str, Any]] = json.load(answer)
+        return found
+
+    def ask(self, question: str, **asked: Any) -> dict[str, Any]:
+        """POST a question of the lab's own: `metadata` or `door` (see cloud.py)."""
+        request = urllib.request.Request(f"{self.endpoint}/_lab/{question}", json.dumps(asked).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
         return found
 
     def environment(self) -> dict[str, str]:
@@ -102,18 +121,20 @@ class Lab:
         )
 
 
-def create(base: Path, wheelhouse: Path) -> Lab:
-    """Start a lab on that base folder; it runs until `end`.
+def create(base: Path, wheelhouse: Path, kept: Kept | None = None) -> Lab:
+    """Start a lab on that base folder, with the image of an earlier bake if there is one; it runs until `end`.
 
     Raises:
         LabError: its process ended at once; the message has the log's end.
     """
     name = secrets.token_hex(2)
-    lab = Lab(name, WORK / "labs" / name, base, wheelhouse, _free_port())
+    lab = Lab(name, WORK / "labs" / name, base, wheelhouse, _free_port(), kept=kept)
     lab.folder.mkdir(parents=True)
     lab.save()
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", KEY_NAME, "-f", lab.key)
-    (lab.folder / "amis.json").write_text(json.dumps([_base_image(lab.base_image)]))
+    images = [_image(lab.base_image, "debian-12-amd64-lab", "136693071363")]
+    images += [_image(kept.image, kept.name, ACCOUNT)] if kept else []
+    (lab.folder / "amis.json").write_text(json.dumps(images))
     _start(lab)
     lab.client().import_key_pair(KeyName=KEY_NAME, PublicKeyMaterial=lab.key.with_suffix(".pub").read_bytes())
     return lab
@@ -125,21 +146,20 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _base_image(image: str) -> dict[str, Any]:
-    """The Debian base as the emulated AWS lists it."""
-    name = "debian-12-amd64-lab"
+def _image(image: str, name: str, owner: str) -> dict[str, Any]:
+    """An image as the emulated AWS lists it from its start."""
     return {
         "ami_id": image,
         "name": name,
-        "description": "The lab's base",
-        "owner_id": "136693071363",
-        "public": True,
+        "description": name,
+        "owner_id": owner,
+        "public": owner != ACCOUNT,
         "architecture": "x86_64",
         "virtualization_type": "hvm",
         "hypervisor": "xen",
         "state": "available",
         "image_type": "machine",
-        "image_location": f"amazon/{name}",
+        "image_location": f"{owner}/{name}",
         "platform": None,
         "root_device_name": "/dev/xvda",
         "root_device_type": "ebs",

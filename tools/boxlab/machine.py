@@ -72,9 +72,9 @@ class Machine:
         path.unlink(missing_ok=True)
         path.write_text("nameserver 10.0.2.3\n" if self.online else "")
         if self.online:
+            command = ["slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--netns-type=path"]
             self.slirp = subprocess.Popen(
-                ["slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--netns-type=path"]
-                + [f"/run/netns/{self.name}", "tap0"],
+                [*command, f"/run/netns/{self.name}", "tap0"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

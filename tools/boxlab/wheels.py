@@ -10,37 +10,48 @@ from pathlib import Path
 from .host import ROOT, run
 from .lab import WORK
 
+SOURCES = ("app", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
+GUEST = ("--python-version=3.11", "--implementation=cp", "--only-binary=:all:")
+"""What pip is told when this machine's Python is not the base's."""
+
 
 def wheelhouse() -> Path:
     """A folder of the wheels that constraints.txt pins for Danqing, without Danqing itself; cached by its inputs."""
-    inputs = (ROOT / "constraints.txt").read_bytes() + (ROOT / "pyproject.toml").read_bytes()
+    inputs = b"".join(path.read_bytes() for path in (ROOT / "constraints.txt", ROOT / "pyproject.toml", Path(__file__)))
     folder = WORK / "cache" / f"wheels-{hashlib.sha256(inputs).hexdigest()[:12]}"
     if folder.exists():
         return folder
     part = folder.with_suffix(".part")
-    part.mkdir(parents=True, exist_ok=True)
-    _fetch(part)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    own = danqing(part / "own")
+    foreign = [] if sys.version_info[:2] == (3, 11) else GUEST
+    wanted = [f"{own}[cloud]", "pip", "setuptools", "wheel"]
+    run(*_pip("download"), "-d", part, "-c", ROOT / "constraints.txt", "--prefer-binary", *foreign, *wanted, cwd=part)
+    shutil.rmtree(part / "own")
+    for path in [*part.glob("danqing-*"), *part.glob("*.tar.gz")]:
+        if not path.name.startswith("danqing-"):
+            run(*_pip("wheel"), "--no-deps", "-w", part, path)
+        path.unlink()
     part.rename(folder)
     return folder
 
 
-def _fetch(folder: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-    plain = folder / "constraints.part"
-    shutil.copy(ROOT / "constraints.txt", plain)
-    run(*pip, "download", "-d", folder, "-c", plain, "--prefer-binary", ROOT, "pip", "setuptools", "wheel", cwd="/")
-    plain.unlink()
-    for sdist in [*folder.glob("danqing-*"), *folder.glob("*.tar.gz")]:
-        if not sdist.name.startswith("danqing"):
-            run(*pip, "wheel", "--no-deps", "-w", folder, sdist)
-        sdist.unlink()
+def _pip(command: str) -> list[str]:
+    return [sys.executable, "-m", "pip", command, "-q", "--disable-pip-version-check"]
 
 
 def danqing(folder: Path) -> Path:
-    """Danqing's own wheel, built from this checkout into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("danqing-*.whl"):
-        old.unlink()
-    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT)
+    """Danqing's own wheel, built from a copy of this checkout (a build in place would pack what earlier ones left)."""
+    source = folder / "source"
+    shutil.rmtree(folder, ignore_errors=True)
+    source.mkdir(parents=True)
+    for name in SOURCES:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(path, source / name)
+    run(*_pip("wheel"), "--no-deps", "--no-build-isolation", "-w", folder, source)
+    shutil.rmtree(source)
     return next(folder.glob("danqing-*.whl"))
