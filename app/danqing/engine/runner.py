@@ -13,6 +13,8 @@ from danqing.engine.calls import Conditioning, Denoise, Encode, Row
 from danqing.engine.models import Model
 from danqing.engine.patching import Patcher
 from danqing.engine.scheduler import Kind
+from danqing.engine.tiling import circular
+from danqing.engine.token_merging import merged_tokens
 
 CONDITIONINGS = 256
 """Prompts whose conditioning is remembered."""
@@ -71,7 +73,12 @@ class Runner:
         x = torch.stack([row.x for row in rows]).to(self.device, dtype)
         t = torch.tensor([row.t for row in rows], dtype=torch.float32, device=self.device)
         context = torch.stack([row.context for row in rows]).to(self.device, dtype)
-        with self._patcher.patched(model, call.adapters, "unet"):
+        tiled = (model.unet,) if call.tiling else ()
+        with (
+            circular(*tiled),
+            merged_tokens(model.unet, call.merging),
+            self._patcher.patched(model, call.adapters, "unet"),
+        ):
             out = model.unet(x, t, encoder_hidden_states=context, return_dict=False)[0].float().cpu()
         answers, start = [], 0
         for _, part in payloads:
