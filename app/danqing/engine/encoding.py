@@ -2,49 +2,149 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from danqing.engine.calls import Conditioning, Encode
-from danqing.engine.models import Model
-from danqing.prompt.chunks import Chunk
+from danqing.engine.models import Model, TextEncoder
+from danqing.prompt.chunks import EMPTY, Chunk
+from danqing.prompt.emphasis import Emphasis
+from danqing.prompt.tokenizer import EOS
+
+ROWS = 64
+"""Chunks in one forward of a text encoder; a longer prompt takes several."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """hidden: (chunks, 77, dim) float32. pooled: (chunks, dim) of an encoder with a projection."""
+
+    hidden: torch.Tensor
+    pooled: torch.Tensor | None
 
 
 def encode(calls: Sequence[Encode], device: torch.device) -> list[tuple[Conditioning, ...]]:
-    """A conditioning for every prompt of every call; all calls are of one model and one clip skip."""
-    model: Model = calls[0].model
-    chunks = [chunk for call in calls for prompt in call.prompts for chunk in prompt]
-    tokens = torch.tensor([chunk.tokens for chunk in chunks], device=device)
-    skip = calls[0].clip_skip
-    out = model.text(input_ids=tokens, output_hidden_states=skip > 1)
-    hidden = out.last_hidden_state
-    if skip > 1:
-        layer = min(skip, len(out.hidden_states))
-        hidden = model.text.final_layer_norm(out.hidden_states[-layer])
-    answers, start = [], 0
-    for call in calls:
-        count = sum(len(prompt) for prompt in call.prompts)
-        answers.append(_split(_weighted(hidden[start : start + count].float(), call), call))
-        start += count
-    return answers
+    """A conditioning for every prompt of every call; all calls are of one model and one clip skip.
 
-
-def _split(hidden: torch.Tensor, call: Encode) -> tuple[Conditioning, ...]:
-    """(chunks, 77, dim) of a whole call as one (77 * chunks, dim) per prompt."""
-    parts = torch.split(hidden, [len(prompt) for prompt in call.prompts])
-    return tuple(Conditioning(part.reshape(-1, part.shape[-1]).cpu()) for part in parts)
-
-
-def _weighted(hidden: torch.Tensor, call: Encode) -> torch.Tensor:
-    """Emphasis: each token's vector times its weight, then the mean of the whole call brought back to what it was.
-
-    hidden: (chunks, 77, dim), of all prompts of the call.
+    Chunks that several prompts share are encoded once.
     """
-    chunks: list[Chunk] = [chunk for prompt in call.prompts for chunk in prompt]
-    if all(weight == 1.0 for chunk in chunks for weight in chunk.weights):
+    model: Model = calls[0].model
+    places: dict[Chunk, int] = {EMPTY: 0}
+    tables = [_table(call, places) for call in calls]
+    chunks = list(places)
+    if not any(0 in row for table in tables for row in table):
+        chunks = chunks[1:]
+        tables = [[[place - 1 for place in row] for row in table] for table in tables]
+    found = []
+    for order, encoder in enumerate(model.encoders):
+        read = [chunk.second or chunk for chunk in chunks] if order else chunks
+        found.append(_run(encoder, read, calls[0].clip_skip, len(model.encoders) > 1, device))
+    return [_answer(call, table, chunks, found) for call, table in zip(calls, tables, strict=True)]
+
+
+def _table(call: Encode, places: dict[Chunk, int]) -> list[list[int]]:
+    """For each prompt of a call the numbers of its chunks, filled up to the longest prompt; new chunks get a number."""
+    longest = max(len(prompt) for prompt in call.prompts)
+    padded = [[*prompt, *[EMPTY] * (longest - len(prompt))] for prompt in call.prompts]
+    return [[places.setdefault(chunk, len(places)) for chunk in prompt] for prompt in padded]
+
+
+def _run(encoder: TextEncoder, chunks: Sequence[Chunk], skip: int, of_two: bool, device: torch.device) -> _Encoded:
+    parts = [_forward(encoder, chunks[i : i + ROWS], skip, of_two, device) for i in range(0, len(chunks), ROWS)]
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    return _Encoded(torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None)
+
+
+def _forward(encoder: TextEncoder, chunks: Sequence[Chunk], skip: int, of_two: bool, device: torch.device) -> _Encoded:
+    tokens = torch.tensor([_padded(chunk.tokens, encoder.pad) for chunk in chunks], device=device)
+    layer, norm = _layer(encoder.kind, skip, of_two)
+    text = getattr(encoder.module, "text_model", encoder.module)
+    with _injected(text, chunks, encoder.kind):
+        out = encoder.module(input_ids=tokens, output_hidden_states=layer > 1)
+    hidden = out.last_hidden_state
+    if layer > 1 or not norm:
+        hidden = out.hidden_states[-min(layer, len(out.hidden_states))]
+        hidden = text.final_layer_norm(hidden) if norm else hidden
+    pooled = getattr(out, "text_embeds", None)
+    return _Encoded(hidden.float().cpu(), None if pooled is None else pooled.float().cpu())
+
+
+def _layer(kind: str, skip: int, of_two: bool) -> tuple[int, bool]:
+    """Which layer's output, counted from the last (1), and whether the final norm follows.
+
+    SD 1: clip skip, with the norm. SD 2: the last but one, with the norm. SDXL: the last but one of both, without it; there
+    clip skip counts for the first encoder only, and only where a plan passes it on (0 is the encoder's own layer).
+    """
+    if kind == "open_clip_g":
+        return 2, False
+    if kind == "open_clip_h":
+        return 2, True
+    return (skip or 2, False) if of_two else (skip or 1, True)
+
+
+def _padded(tokens: tuple[int, ...], pad: int) -> tuple[int, ...]:
+    """Behind the first end token stands the encoder's own padding."""
+    if pad == EOS:
+        return tokens
+    end = tokens.index(EOS) + 1
+    return (*tokens[:end], *[pad] * (len(tokens) - end))
+
+
+@contextlib.contextmanager
+def _injected(text: Any, chunks: Sequence[Chunk], kind: str) -> Iterator[None]:
+    """Within the context embeddings stand in the places of their tokens, each in its own row; nothing else is touched."""
+    if not any(chunk.vectors for chunk in chunks):
+        yield
+        return
+
+    def replace(_module: Any, _args: Any, embedded: torch.Tensor) -> torch.Tensor:
+        embedded = embedded.clone()
+        for row, chunk in enumerate(chunks):
+            for placed in chunk.vectors:
+                vectors = torch.from_numpy(placed.vectors.of(kind)[: len(chunk.tokens) - placed.at - 1])
+                if vectors.shape[1] == embedded.shape[2]:
+                    embedded[row, placed.at : placed.at + len(vectors)] = vectors.to(embedded)
+        return embedded
+
+    handle = text.embeddings.token_embedding.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _answer(
+    call: Encode, table: list[list[int]], chunks: Sequence[Chunk], found: Sequence[_Encoded]
+) -> tuple[Conditioning, ...]:
+    """Weights put on, encoders side by side, chunks one behind the other."""
+    index = torch.tensor(table)
+    contexts = []
+    for order, encoded in enumerate(found):
+        read = [[(chunks[i].second or chunks[i]) if order else chunks[i] for i in row] for row in table]
+        contexts.append(_weighted(encoded.hidden[index], read, call.emphasis))
+    context = torch.cat(contexts, dim=-1).flatten(1, 2)
+    pooled = found[-1].pooled
+    return tuple(
+        Conditioning(context[row].clone(), None if pooled is None else pooled[index[row, 0]].clone())
+        for row in range(len(table))
+    )
+
+
+def _weighted(hidden: torch.Tensor, chunks: Sequence[Sequence[Chunk]], emphasis: str) -> torch.Tensor:
+    """Each token's vector times its weight; "Original" then restores the mean, chunk by chunk, over all prompts of the call.
+
+    hidden: (prompts, chunks, 77, dim).
+    """
+    if all(weight == 1.0 for row in chunks for chunk in row for weight in chunk.weights):
         return hidden
-    weights = torch.tensor([chunk.weights for chunk in chunks], device=hidden.device)
+    weights = torch.tensor([[chunk.weights for chunk in row] for row in chunks])
     weighted = hidden * weights[..., None]
-    ratio = hidden.mean() / weighted.mean()
-    return weighted * ratio if bool(torch.isfinite(ratio)) else weighted
+    if emphasis != Emphasis.ORIGINAL:
+        return weighted
+    over = (0, 2, 3)
+    ratio = hidden.mean(over, keepdim=True) / weighted.mean(over, keepdim=True)
+    return torch.where(ratio.isfinite(), weighted * ratio, weighted)

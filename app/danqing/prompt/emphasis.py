@@ -8,12 +8,26 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 
 ROUND = 1.1
 SQUARE = 1 / 1.1
 
 _TOKEN = re.compile(r"\\\(|\\\)|\\\[|\\\]|\\\\|\\|\(|\[|:\s*([+-]?[.\d]+)\s*\)|\)|\]|[^\\()\[\]:]+|:")
 _BREAK = re.compile(r"\s*\bBREAK\b\s*", re.DOTALL)
+
+
+class Emphasis(StrEnum):
+    """What weights do. The values are the names that the option `emphasis` has."""
+
+    NONE = "None"
+    """Nothing is parsed: brackets and `BREAK` are text."""
+    IGNORE = "Ignore"
+    """Parsed and left unused."""
+    ORIGINAL = "Original"
+    """Vectors are multiplied, then all are scaled so that their mean is what it was."""
+    NO_NORM = "No norm"
+    """Vectors are multiplied."""
 
 
 @dataclass(frozen=True, slots=True)

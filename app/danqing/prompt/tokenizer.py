@@ -7,10 +7,15 @@ library alone, so that counting tokens needs neither transformers nor torch.
 from __future__ import annotations
 
 import functools
+import html
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import danqing
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
 
 FOLDER = Path(danqing.__file__).parent / "assets" / "clip"
 BOS = 49406
@@ -21,30 +26,40 @@ COMMA = 267
 _PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
+_SPECIAL = {
+    "clip_l": {"<|startoftext|>": BOS, "<|endoftext|>": EOS},
+    "open_clip": {"<start_of_text>": BOS, "<end_of_text>": EOS},
+}
+"""Words that each tokenizer reads as its own start and end."""
+
+
 class Tokenizer:
-    """Text to token ids, without start, end or truncation."""
+    """Text to token ids, without start, end or truncation.
 
-    def __init__(self, folder: Path = FOLDER) -> None:
-        from tokenizers import Regex, pre_tokenizers
-        from tokenizers import Tokenizer as Backend
-        from tokenizers.models import BPE
+    Args:
+        open_clip: read text as OpenCLIP's tokenizer does (SD 2, SDXL's second encoder): HTML entities are resolved twice.
+    """
 
-        model = BPE.from_file(
-            str(folder / "vocab.json"),
-            str(folder / "merges.txt"),
-            continuing_subword_prefix="",
-            end_of_word_suffix="</w>",
-        )
-        self._backend = Backend(model)
-        self._backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(_PATTERN), behavior="removed", invert=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
+    def __init__(self, folder: Path = FOLDER, open_clip: bool = False) -> None:
+        self._open_clip = open_clip
+        self._backend = _backend(folder)
+        self._special = _SPECIAL["open_clip" if open_clip else "clip_l"]
+        self._marks = re.compile("|".join(f"({re.escape(word)})" for word in self._special))
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, mended by ftfy, white space collapsed, lower-cased. Any string will do."""
+        if "<" not in text and "&" not in text:
+            return self._plain(text)
+        if self._open_clip:
+            text = html.unescape(html.unescape(text)).lower()
+        return [
+            token
+            for part in self._marks.split(text)
+            if part
+            for token in ([self._special[part]] if part in self._special else self._plain(part))
+        ]
+
+    def _plain(self, text: str) -> list[int]:
         import ftfy
 
         clean = re.sub(r"\s+", " ", ftfy.fix_text(text)).strip().lower()
@@ -52,6 +67,34 @@ class Tokenizer:
 
 
 @functools.cache
+def _backend(folder: Path) -> Backend:
+    from tokenizers import Regex, pre_tokenizers
+    from tokenizers import Tokenizer as Backend
+    from tokenizers.models import BPE
+
+    model = BPE.from_file(
+        str(folder / "vocab.json"),
+        str(folder / "merges.txt"),
+        continuing_subword_prefix="",
+        end_of_word_suffix="</w>",
+    )
+    backend = Backend(model)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PATTERN), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return backend
+
+
+@functools.cache
 def default_tokenizer() -> Tokenizer:
     """The packaged tokenizer, built once (about 0.1 s)."""
     return Tokenizer()
+
+
+@functools.cache
+def tokenizer_of(kind: str) -> Tokenizer:
+    """The tokenizer of an encoder: "clip_l", "open_clip_h" or "open_clip_g"."""
+    return Tokenizer(open_clip=True) if kind.startswith("open_clip") else default_tokenizer()

@@ -1,0 +1,129 @@
+"""What a prompt tells the denoiser at each of its calls: schedules, AND parts and the negative prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from danqing.engine.calls import Adapters, Call, Conditioning, Encode
+from danqing.prompt.chunks import Chunk, Cutter, paired
+from danqing.prompt.emphasis import Emphasis
+from danqing.prompt.parts import split_parts
+from danqing.prompt.schedule import Entry, Timeline, scheduled
+from danqing.prompt.tokenizer import tokenizer_of
+
+if TYPE_CHECKING:
+    from danqing.engine.models import Model
+    from danqing.request import GenerateRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The conditionings of one call of the denoiser: the AND parts with their weights, and the negative."""
+
+    parts: tuple[tuple[Conditioning, float], ...]
+    uncond: Conditioning
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """One prompt over the steps."""
+
+    entries: tuple[Entry, ...]
+    encoded: tuple[Conditioning, ...]
+
+    def at(self, call: int) -> int:
+        """The entry in force: the first that has not ended. Beyond the last it is the first, as in the WebUI."""
+        return next((i for i, entry in enumerate(self.entries) if call <= entry.end), 0)
+
+
+class Conditionings:
+    """The conditionings of one pass; `empty` is what the empty prompt gives, where it was asked for."""
+
+    def __init__(
+        self, parts: list[tuple[_Course, float]], negative: _Course, empty: Conditioning | None = None
+    ) -> None:
+        self._parts, self._negative, self.empty = parts, negative, empty
+        self._moments: dict[tuple[int, ...], Moment] = {}
+
+    def at(self, call: int) -> Moment:
+        """What the `call`-th call of the denoiser in this pass is given, counted from 0."""
+        key = (self._negative.at(call), *(course.at(call) for course, _ in self._parts))
+        if key not in self._moments:
+            encoded = [c.encoded[i] for (c, _), i in zip(self._parts, key[1:], strict=True)]
+            weights = [weight for _, weight in self._parts]
+            parts = tuple(zip(encoded, weights, strict=True))
+            self._moments[key] = Moment(parts, self._negative.encoded[key[0]])
+        return self._moments[key]
+
+
+def conditionings(
+    request: GenerateRequest,
+    model: Model,
+    steps_total: int,
+    *,
+    hires: bool = False,
+    prompt: str,
+    negative_prompt: str,
+    adapters: Adapters = (),
+    base_steps: int | None = None,
+    empty: bool = False,
+) -> Generator[Call, Any, Conditionings]:
+    """Encode the prompts of one pass.
+
+    Args:
+        steps_total: steps of this pass times the sampler's calls a step.
+        prompt: without its tags of networks; `negative_prompt` as it was written.
+        base_steps: for the hires pass, the first pass's `steps_total`; None takes the request's steps.
+        empty: whether the empty prompt is wanted too (`pad_cond_uncond`).
+    """
+    options = request.options
+    base = (request.steps if base_steps is None else base_steps) if hires else None
+    timeline = Timeline(steps_total, base, options.use_old_scheduling)
+    reader = _Reader(request, model, adapters)
+    courses = []
+    for part in split_parts(prompt):
+        courses.append(((yield from reader.read(scheduled(part.text, timeline))), part.weight))
+    negative = yield from reader.read(scheduled(negative_prompt, timeline), negative=True)
+    blank = (yield from reader.read([Entry(0, "")])).encoded[0] if empty else None
+    return Conditionings(courses, negative, blank)
+
+
+class _Reader:
+    """Encodes the entries of a schedule in one call, for the mean that "Original" keeps is that of all of them."""
+
+    def __init__(self, request: GenerateRequest, model: Model, adapters: Adapters) -> None:
+        options = request.options
+        self._model, self._adapters = model, adapters
+        self._emphasis = Emphasis(options.emphasis)
+        self._zero_empty = any(encoder.kind == "open_clip_g" for encoder in model.encoders)
+        self._cutters = [
+            Cutter(tokenizer_of(encoder.kind), emphasis=self._emphasis, backtrack=options.comma_padding_backtrack)
+            for encoder in model.encoders
+        ]
+        self._clip_skip = request.clip_skip if self._takes_clip_skip(options.sdxl_clip_l_skip) else 0
+
+    def read(self, entries: list[Entry], negative: bool = False) -> Generator[Call, Any, _Course]:
+        prompts = tuple(self._cut(entry.text) for entry in entries)
+        call = Encode(self._model, prompts, self._clip_skip, self._emphasis.value, self._adapters)
+        encoded: tuple[Conditioning, ...] = yield call
+        if negative and self._zero_empty and all(not entry.text for entry in entries):
+            encoded = tuple(_zeroed(one) for one in encoded)
+        return _Course(tuple(entries), encoded)
+
+    def _cut(self, text: str) -> tuple[Chunk, ...]:
+        first, *others = (cutter.cut(text) for cutter in self._cutters)
+        return paired(first, others[0]) if others else first
+
+    def _takes_clip_skip(self, sdxl_clip_l_skip: bool) -> bool:
+        kinds = [encoder.kind for encoder in self._model.encoders]
+        return kinds == ["clip_l"] or ("clip_l" in kinds and sdxl_clip_l_skip)
+
+
+def _zeroed(one: Conditioning) -> Conditioning:
+    """SDXL was trained to see zeros where there is no negative prompt."""
+    pooled = None if one.pooled is None else torch.zeros_like(one.pooled)
+    return replace(one, context=torch.zeros_like(one.context), pooled=pooled)
