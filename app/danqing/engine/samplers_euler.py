@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import torch
 
 from danqing.engine.samplers_base import Course, Walk, ancestral, churned, pairs, slope
@@ -49,26 +50,23 @@ def _heun_step(x: torch.Tensor, sigma: torch.Tensor, after: torch.Tensor) -> Wal
 
 def lms(x: torch.Tensor, course: Course) -> Walk:
     """Linear multistep of order 4 (Adams-Bashforth over sigma)."""
-    sigmas = course.levels.double().numpy()
+    sigmas: list[float] = course.levels.tolist()
     slopes: list[torch.Tensor] = []
     for i, (sigma, _) in enumerate(pairs(course.levels)):
         denoised = yield x, sigma
         slopes = [*slopes[-3:], slope(x, sigma, denoised)]
-        order = len(slopes)
+        known = sigmas[i - len(slopes) + 1 : i + 1][::-1]
         for j, rise in enumerate(reversed(slopes)):
-            x = x + _lms_coefficient(order, sigmas, i, j) * rise
+            x = x + _lms_coefficient(known, j, sigmas[i], sigmas[i + 1]) * rise
     return x
 
 
-def _lms_coefficient(order: int, sigmas: np.ndarray, i: int, j: int) -> float:
-    """Integral from sigma_i to sigma_i+1 of the j-th Lagrange polynomial over the last `order` sigmas."""
-    polynomial = np.polynomial.Polynomial([1.0])
-    for k in range(order):
-        if k != j:
-            gap = sigmas[i - j] - sigmas[i - k]
-            polynomial = polynomial * np.polynomial.Polynomial([-sigmas[i - k] / gap, 1 / gap])
-    whole = polynomial.integ()
-    return float(whole(sigmas[i + 1]) - whole(sigmas[i]))
+def _lms_coefficient(known: list[float], j: int, start: float, end: float) -> float:
+    """Integral from `start` to `end` of the j-th Lagrange polynomial over `known`; two Gauss points are exact up to cubics."""
+    middle, reach = (start + end) / 2, (end - start) / 2
+    others = [sigma for k, sigma in enumerate(known) if k != j]
+    points = (middle - reach / math.sqrt(3), middle + reach / math.sqrt(3))
+    return reach * sum(math.prod((at - other) / (known[j] - other) for other in others) for at in points)
 
 
 RESTART_FROM, RESTART_TO = 0.1, 2.0
