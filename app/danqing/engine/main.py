@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from danqing.engine.build import Workshop
 
 STATS_SECONDS = 1.0
+THREAD_SECONDS = 0.5
+"""Between two looks whether the engine's thread lives."""
 
 
 class EngineThread(threading.Thread):
@@ -167,12 +169,19 @@ class Server:
         pump = asyncio.create_task(self._pump())
         assert self.thread is not None
         heart = asyncio.create_task(notify.beat(self.thread.pulse))
+        watch = asyncio.create_task(self._watch(self.thread))
         notify.notify("READY=1")
         await self._gone.wait()
-        heart.cancel()
-        pump.cancel()
+        for task in (heart, watch, pump):
+            task.cancel()
         server.close()
         self._socket.unlink(missing_ok=True)
+
+    async def _watch(self, thread: threading.Thread) -> None:
+        # Without its thread this process would listen, answer nothing, and never be started again.
+        while thread.is_alive():
+            await asyncio.sleep(THREAD_SECONDS)
+        self._gone.set()
 
     async def _pump(self) -> None:
         while True:
@@ -201,7 +210,7 @@ class Server:
                 self._gone.set()
 
 
-async def _main(arguments: argparse.Namespace) -> None:
+async def _main(arguments: argparse.Namespace) -> int:
     from danqing.engine.settings import ROWS
 
     data = Path(arguments.data).absolute()
@@ -210,6 +219,7 @@ async def _main(arguments: argparse.Namespace) -> None:
     server.thread = EngineThread(data, settings, server.emit)
     server.thread.start()
     await server.run()
+    return 0 if server.thread.is_alive() else 1
 
 
 def main() -> None:
@@ -217,8 +227,9 @@ def main() -> None:
     parser.add_argument("--socket", required=True, help="Unix socket to listen on")
     parser.add_argument("--data", required=True, help="data folder")
     parser.add_argument("--keep", action="store_true", help="stay when the web process goes away")
+    status = 1
     try:
-        asyncio.run(_main(parser.parse_args()))
+        status = asyncio.run(_main(parser.parse_args()))
     except DanqingError as error:
         sys.exit(error.text("en"))
     finally:
@@ -226,7 +237,7 @@ def main() -> None:
     # The engine's thread may be inside a long forward pass; nothing of it is worth waiting for.
     import os
 
-    os._exit(0)
+    os._exit(status)
 
 
 if __name__ == "__main__":
