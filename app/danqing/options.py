@@ -34,6 +34,12 @@ class DrawOptions(BaseModel):
     pad_cond_uncond_v0: bool = False
     batch_cond_uncond: bool = True
 
+    # Sampler parameters: one that is not at its default wins over the request's (spec 9.4).
+    s_churn: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0
+    s_tmin: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0
+    s_tmax: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
+    s_noise: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 1.0
+
     # Noise and schedules.
     eta_noise_seed_delta: Annotated[int, Field(ge=-(2**62), le=2**62)] = 0
     enable_quantization: bool = False

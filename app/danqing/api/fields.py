@@ -1,17 +1,17 @@
-"""The fields of POST txt2img, as the WebUI names, types and defaults them (every one may be null)."""
+"""The bodies of the routes that draw, as the WebUI names, types and defaults their fields (nearly every one may be null)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 NOT_NULL = ("prompt", "negative_prompt", "steps", "cfg_scale", "width", "height", "batch_size", "n_iter")
 """Fields that a picture cannot do without."""
 
 
-class Txt2Img(BaseModel):
-    """A request's body. Unknown fields are ignored, as clients of the WebUI expect."""
+class Drawing(BaseModel):
+    """What txt2img and img2img have in common. Unknown fields are ignored, as clients of the WebUI expect."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -49,6 +49,19 @@ class Txt2Img(BaseModel):
     disable_extra_networks: bool | None = False
     firstpass_image: str | None = None
     comments: dict[str, Any] | None = None
+    force_task_id: str | None = None
+    sampler_index: str | None = "Euler"
+    script_name: str | None = None
+    script_args: list[Any] | None = []
+    send_images: bool | None = True
+    save_images: bool | None = False
+    alwayson_scripts: dict[str, Any] | None = {}
+    infotext: str | None = None
+
+
+class Txt2Img(Drawing):
+    """The body of POST txt2img."""
+
     enable_hr: bool | None = False
     firstphase_width: int | None = 0
     firstphase_height: int | None = 0
@@ -62,11 +75,63 @@ class Txt2Img(BaseModel):
     hr_scheduler: str | None = None
     hr_prompt: str | None = ""
     hr_negative_prompt: str | None = ""
-    force_task_id: str | None = None
-    sampler_index: str | None = "Euler"
-    script_name: str | None = None
-    script_args: list[Any] | None = []
-    send_images: bool | None = True
-    save_images: bool | None = False
-    alwayson_scripts: dict[str, Any] | None = {}
-    infotext: str | None = None
+
+
+class Img2Img(Drawing):
+    """The body of POST img2img."""
+
+    denoising_strength: float | None = 0.75
+    init_images: list[Any] | None = None
+    resize_mode: int | None = 0
+    image_cfg_scale: float | None = None
+    mask: str | None = None
+    mask_blur_x: int | None = 4
+    mask_blur_y: int | None = 4
+    mask_blur: int | None = None
+    mask_round: bool | None = True
+    inpainting_fill: int | None = 0
+    inpaint_full_res: bool | int | None = True
+    inpaint_full_res_padding: int | None = 0
+    inpainting_mask_invert: int | None = 0
+    initial_noise_multiplier: float | None = None
+    latent_mask: str | None = None
+    include_init_images: bool | None = False
+
+
+class Upscaling(BaseModel):
+    """What the two extras routes have in common."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    resize_mode: Literal[0, 1] = 0
+    show_extras_results: bool | None = True
+    gfpgan_visibility: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0
+    codeformer_visibility: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0
+    codeformer_weight: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0
+    upscaling_resize: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = 2
+    upscaling_resize_w: Annotated[int, Field(ge=1)] = 512
+    upscaling_resize_h: Annotated[int, Field(ge=1)] = 512
+    upscaling_crop: bool | None = True
+    upscaler_1: str | None = "None"
+    upscaler_2: str | None = "None"
+    extras_upscaler_2_visibility: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0
+    upscale_first: bool | None = False
+
+
+class ExtrasSingle(Upscaling):
+    """The body of POST extra-single-image."""
+
+    image: str = ""
+
+
+class FileData(BaseModel):
+    """A picture with its file name."""
+
+    data: str
+    name: str
+
+
+class ExtrasBatch(Upscaling):
+    """The body of POST extra-batch-images."""
+
+    imageList: list[FileData]  # noqa: N815 - the WebUI's name

@@ -1,123 +1,221 @@
 """From the WebUI's fields and a client's options to a `GenerateRequest`.
 
 What the WebUI falls back on silently (unknown sampler, unknown schedule, unknown model in override_settings, odd sizes) is
-kept. What would change the picture and cannot be done in this version is refused, never ignored.
+kept. What would change the picture and cannot be done is refused, never ignored.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from danqing.api import images, pasted
 from danqing.api.context import Context
+from danqing.api.control_units import control_units
+from danqing.api.drawing_options import drawing_options, eta_of
 from danqing.api.errors import ApiError
-from danqing.api.fields import NOT_NULL, Txt2Img
+from danqing.api.fields import NOT_NULL, Drawing, Img2Img, Txt2Img
+from danqing.api.script_args import selected_script, soft_inpainting
 from danqing.api.styles import read_styles
 from danqing.engine import catalog
 from danqing.errors import DanqingError
-from danqing.gallery import infotext
+from danqing.gallery import infotext, inputs
 from danqing.request import GenerateRequest, checked, parsed
-
-SAMPLERS_TO_COME = (
-    "DPM++ SDE",
-    "DPM++ 2M SDE",
-    "DPM++ 2M SDE Heun",
-    "DPM++ 2S a",
-    "DPM++ 3M SDE",
-    "DPM2",
-    "DPM2 a",
-    "DPM fast",
-    "DPM adaptive",
-    "Restart",
-    "DDIM CFG++",
-    "PLMS",
-    "LCM",
-)
-"""Samplers of the WebUI that are refused by name while they are missing: another one would draw another picture."""
-
-CHURNED = frozenset({"Euler", "Heun", "DPM2"})
-"""Samplers that s_churn and its siblings change."""
-
-NETWORK = re.compile(r"<(?:lora|lyco|hypernet):[^>]+>")
-
-FROM_INFOTEXT = {"sampler": "sampler_name"}
-"""Fields of a request that the WebUI calls otherwise."""
+from danqing.upscale import catalog as upscalers
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a body asks for: its fields with those of its infotext, the request, and the overrides that are to stay."""
 
-    fields: Txt2Img
+    fields: Drawing
     request: GenerateRequest
     staying: Mapping[str, Any]
+    styles: tuple[str, ...] = ()
 
 
-def wish(fields: Txt2Img, context: Context, client: str) -> Wish:
-    """The checked request. Reads the disk (styles, checkpoints) and so belongs into a thread.
+def wish(fields: Drawing, context: Context, client: str) -> Wish:
+    """The checked request. Reads the disk (styles, checkpoints), stores pictures, and so belongs into a thread.
 
     Raises:
         DanqingError: a field that does not fit or cannot be done; `ApiError`: as the WebUI words it.
     """
-    fields = with_infotext(fields)
+    fields = with_infotext(fields, context)
     for name in NOT_NULL:
         if getattr(fields, name) is None:
             raise DanqingError("invalid_field", field=name, reason="must not be null")
     overrides = context.options.checked(fields.override_settings or {})
     own = context.options.of(client)
     options = {**own, **overrides}
-    refuse(fields, context)
-    refuse_vae(str(options["sd_vae"]), context.logins.data)
     own_model = str(own["sd_model_checkpoint"] or "")
     model = model_of(context, str(overrides.get("sd_model_checkpoint") or ""), own_model)
     if model is None:
         del overrides["sd_model_checkpoint"]
         model = model_of(context, "", own_model) or ""
-    request = checked(request_of(fields, options, model), context.settings)
+    request = checked(request_of(fields, options, model, context), context.settings)
     catalog.check_names(request)
-    return Wish(fields, request, {} if fields.override_settings_restore_afterwards is not False else overrides)
+    staying = {} if fields.override_settings_restore_afterwards is not False else overrides
+    return Wish(fields, request, staying)
 
 
-def request_of(fields: Txt2Img, options: Mapping[str, Any], model: str) -> GenerateRequest:
+def request_of(fields: Drawing, options: Mapping[str, Any], model: str, context: Context) -> GenerateRequest:
     """The request, names resolved as the WebUI does it, bounds not yet checked."""
-    name = fields.sampler_name or fields.sampler_index or ""
-    for missing in SAMPLERS_TO_COME:
-        if missing not in catalog.sampler_names() and (name == missing or name.startswith(missing + " ")):
-            raise DanqingError("not_available", feature=f"sampler {missing}")
-    sampler, scheduler = catalog.split_sampler(name, fields.scheduler)
-    if sampler in CHURNED and (fields.s_churn or 0) > 0:
-        raise DanqingError("not_available", feature="s_churn")
-    return parsed(
-        {
-            "prompt": fields.prompt,
-            "negative_prompt": fields.negative_prompt,
+    sampler, scheduler = catalog.split_sampler(fields.sampler_name or fields.sampler_index or "", fields.scheduler)
+    prompt, negative = fields.prompt or "", fields.negative_prompt or ""
+    if fields.styles and known_styles(fields, context.logins.data):
+        raise DanqingError("not_available", feature="styles")
+    values: dict[str, Any] = {
+        "prompt": prompt,
+        "negative_prompt": negative,
+        "sampler": sampler,
+        "scheduler": scheduler,
+        "steps": fields.steps,
+        "cfg_scale": fields.cfg_scale,
+        "width": fields.width,
+        "height": fields.height,
+        "seed": _seed(fields.seed),
+        "batch_size": fields.batch_size,
+        "n_iter": fields.n_iter,
+        "model": model,
+        "clip_skip": options["CLIP_stop_at_last_layers"],
+        "eta": eta_of(fields.eta, options, sampler),
+        "rng": options["randn_source"],
+        "subseed": _seed(fields.subseed),
+        "subseed_strength": fields.subseed_strength or 0.0,
+        "seed_resize_from_w": max(0, fields.seed_resize_from_w or 0),
+        "seed_resize_from_h": max(0, fields.seed_resize_from_h or 0),
+        "tiling": bool(options["tiling"] if fields.tiling is None else fields.tiling),
+        "restore_faces": bool(options["face_restoration"] if fields.restore_faces is None else fields.restore_faces),
+        "disable_extra_networks": bool(fields.disable_extra_networks),
+        "s_min_uncond": options["s_min_uncond"] if fields.s_min_uncond is None else fields.s_min_uncond,
+        **{name: getattr(fields, name) for name in ("s_churn", "s_tmin", "s_tmax", "s_noise")},
+        **refiner(fields, context),
+        "denoising_strength": fields.denoising_strength,
+        "script": selected_script(fields, context),
+        "control": control_units(fields, context),
+        "options": drawing_options(options),
+    }
+    if isinstance(fields, Img2Img):
+        values |= image_fields(fields, values, context)
+    elif isinstance(fields, Txt2Img) and fields.enable_hr:
+        values |= hires_fields(fields, context)
+    return parsed(values)
+
+
+def _seed(seed: int | None) -> int:
+    return -1 if seed is None or seed < 0 else seed
+
+
+def refiner(fields: Drawing, context: Context) -> dict[str, Any]:
+    """The refiner's checkpoint and when it takes over.
+
+    Raises:
+        DanqingError: `unknown_model`.
+    """
+    name, at = fields.refiner_checkpoint, fields.refiner_switch_at
+    if name in (None, "", "None") or at is None or at >= 1:
+        return {}
+    return {"refiner_checkpoint": context.library.closest(str(name)).name, "refiner_switch_at": max(0.0, at)}
+
+
+def hires_fields(fields: Txt2Img, context: Context) -> dict[str, Any]:
+    """Hires fix. The old first-pass size is the first pass's size, and the scale counts from there."""
+    if fields.denoising_strength is None:
+        raise DanqingError("invalid_field", field="denoising_strength", reason="hires fix needs one, 0 to 1")
+    sampler, scheduler = "", fields.hr_scheduler or ""
+    if fields.hr_sampler_name not in (None, "", "Use same sampler"):
+        sampler = catalog.sampler(str(fields.hr_sampler_name)).name
+    checkpoint = fields.hr_checkpoint_name
+    values: dict[str, Any] = {
+        "hires": {
+            "scale": 2.0 if fields.hr_scale is None else fields.hr_scale,
+            "resize_x": fields.hr_resize_x or 0,
+            "resize_y": fields.hr_resize_y or 0,
+            "upscaler": fields.hr_upscaler or "Latent",
+            "steps": fields.hr_second_pass_steps or 0,
+            "checkpoint": context.library.closest(checkpoint).name
+            if checkpoint and checkpoint != "Use same checkpoint"
+            else "",
             "sampler": sampler,
-            "scheduler": scheduler,
-            "steps": fields.steps,
-            "cfg_scale": fields.cfg_scale,
-            "width": fields.width,
-            "height": fields.height,
-            "seed": -1 if fields.seed is None else fields.seed,
-            "batch_size": fields.batch_size,
-            "n_iter": fields.n_iter,
-            "model": model,
-            "clip_skip": options["CLIP_stop_at_last_layers"],
-            "eta": eta_of(fields, options, sampler),
-            "rng": options["randn_source"],
+            "scheduler": "" if scheduler == "Use same scheduler" else scheduler,
+            "prompt": fields.hr_prompt or "",
+            "negative_prompt": fields.hr_negative_prompt or "",
+            "first_pass": keep_image(fields.firstpass_image, context) if fields.firstpass_image else "",
         }
-    )
+    }
+    if values["hires"]["upscaler"] not in upscalers.LATENT_MODES:
+        upscalers.find(context.logins.data, values["hires"]["upscaler"])
+    if fields.firstphase_width or fields.firstphase_height:
+        values |= {"width": fields.firstphase_width, "height": fields.firstphase_height}
+    return values
 
 
-def eta_of(fields: Txt2Img, options: Mapping[str, Any], sampler: str) -> float | None:
-    """The request's eta, else the option's where it is not the default."""
-    if fields.eta is not None:
-        return fields.eta
-    timesteps = catalog.sampler(sampler).family is catalog.Family.TIMESTEP
-    value, usual = (options["eta_ddim"], 0.0) if timesteps else (options["eta_ancestral"], 1.0)
-    return None if value == usual else float(value)
+def image_fields(fields: Img2Img, common: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Image to image and inpainting.
+
+    Raises:
+        ApiError: 404 without a picture, as the WebUI answers.
+    """
+    if not fields.init_images:
+        raise ApiError(404, "HTTPException", "Init image not found")
+    names = tuple(keep_image(picture_text(one), context) for one in fields.init_images)
+    values: dict[str, Any] = {
+        "kind": "img2img",
+        "init_images": names,
+        "resize_mode": fields.resize_mode or 0,
+        "image_cfg_scale": 1.0 if fields.image_cfg_scale is None else fields.image_cfg_scale,
+        "denoising_strength": 0.75 if fields.denoising_strength is None else fields.denoising_strength,
+    }
+    if len(names) > 1:
+        size = common["batch_size"]
+        if len(names) > size and size != 1:
+            raise DanqingError("invalid_field", field="init_images", reason=f"more than batch_size ({size})")
+        values["batch_size"] = len(names)
+    if fields.initial_noise_multiplier is not None:
+        options = common["options"].model_dump() | {"initial_noise_multiplier": fields.initial_noise_multiplier}
+        values["options"] = options
+    if fields.mask:
+        blur = fields.mask_blur
+        values["inpaint"] = {
+            "mask": keep_image(fields.mask, context),
+            "latent_mask": keep_image(fields.latent_mask, context) if fields.latent_mask else "",
+            "blur_x": (4 if fields.mask_blur_x is None else fields.mask_blur_x) if blur is None else blur,
+            "blur_y": (4 if fields.mask_blur_y is None else fields.mask_blur_y) if blur is None else blur,
+            "round": fields.mask_round is not False,
+            "fill": fields.inpainting_fill or 0,
+            "only_masked": bool(fields.inpaint_full_res),
+            "padding": fields.inpaint_full_res_padding or 0,
+            "invert": bool(fields.inpainting_mask_invert),
+            "soft": soft_inpainting(fields),
+        }
+    return values
+
+
+def picture_text(one: Any) -> str:
+    """The base64 text of an entry of `init_images`: a text, or an object that holds one."""
+    if isinstance(one, Mapping):
+        one = one.get("image") or one.get("data")
+    if not isinstance(one, str):
+        raise DanqingError("invalid_field", field="init_images", reason="base64 texts")
+    return one
+
+
+def keep_image(text: str, context: Context) -> str:
+    """Store a base64 picture; its name.
+
+    Raises:
+        ApiError: in the WebUI's words, for what is no picture.
+        DanqingError: `broken_image`, of too many pixels.
+    """
+    limit = context.settings.get_int("limit_upload_pixels")
+    try:
+        return inputs.keep(context.logins.data, images.decode(text), limit)
+    except DanqingError as error:
+        if error.code == "broken_image" and "pixels" not in str(error):
+            raise ApiError(422, "HTTPException", "Invalid encoded image") from None
+        raise
 
 
 def model_of(context: Context, name: str, own: str) -> str | None:
@@ -136,59 +234,22 @@ def model_of(context: Context, name: str, own: str) -> str | None:
         raise
 
 
-def with_infotext(fields: Txt2Img) -> Txt2Img:
-    """The fields that the `infotext` field gives, where the body has none of its own."""
-    if not fields.infotext:
-        return fields
-    pairs = infotext.parse(fields.infotext)
-    found = infotext.to_request_fields(pairs)
-    values = {FROM_INFOTEXT.get(name, name): value for name, value in found.items()}
-    overrides = {"CLIP_stop_at_last_layers": values.pop("clip_skip", 1), "randn_source": pairs.get("RNG", "GPU")}
-    update = {name: value for name, value in values.items() if name not in fields.model_fields_set}
-    update["override_settings"] = {**overrides, **(fields.override_settings or {})}
-    return fields.model_copy(update=update)
-
-
-def refuse(fields: Txt2Img, context: Context) -> None:
-    """Refuse what would change the picture and is not there yet.
-
-    Raises:
-        DanqingError: `not_available`.
-        ApiError: scripts, in the WebUI's words.
-    """
-    if fields.script_name and fields.script_name.lower() != "none":
-        raise ApiError(422, "HTTPException", f"Script '{fields.script_name[:200]}' not found")
-    for title in fields.alwayson_scripts or {}:
-        raise ApiError(422, "HTTPException", f"Script '{title[:200]}' not found")
-    refiner = fields.refiner_checkpoint not in (None, "", "None") and (fields.refiner_switch_at or 1) < 1
-    wanted = {
-        "enable_hr": fields.enable_hr,
-        "subseed_strength": (fields.subseed_strength or 0) > 0,
-        "seed_resize_from_w, seed_resize_from_h": (fields.seed_resize_from_w or 0) > 0
-        and (fields.seed_resize_from_h or 0) > 0,
-        "restore_faces": fields.restore_faces,
-        "tiling": fields.tiling,
-        "refiner_checkpoint": refiner,
-        "s_min_uncond": (fields.s_min_uncond or 0) > 0,
-        "styles": known_styles(fields, context.logins.data),
-        "<lora:...>, <hypernet:...>": NETWORK.search(fields.prompt or ""),
-    }
-    for feature, present in wanted.items():
-        if present:
-            raise DanqingError("not_available", feature=feature)
-
-
-def known_styles(fields: Txt2Img, data: Path) -> set[str]:
+def known_styles(fields: Drawing, data: Path) -> set[str]:
     """The styles of the request that are in the styles file; unknown ones have no effect."""
     return {style.name for style in read_styles(data)} & set(fields.styles) if fields.styles else set()
 
 
-def refuse_vae(name: str, data: Path) -> None:
-    """Refuse a VAE of its own; a name that no file has is ignored, as the WebUI does.
-
-    Raises:
-        DanqingError: `not_available`.
-    """
-    folder = data / "models" / "VAE"
-    if name not in ("Automatic", "None", "") and any(name in (p.name, p.stem) for p in folder.glob("**/*.*")):
-        raise DanqingError("not_available", feature="sd_vae")
+def with_infotext(fields: Drawing, context: Context) -> Drawing:
+    """The fields that the `infotext` field gives, where the body has none of its own."""
+    if not fields.infotext:
+        return fields
+    pairs = infotext.parse(fields.infotext)
+    known = type(fields).model_fields
+    update = {
+        name: value
+        for name, value in pasted.body_fields(pairs).items()
+        if name in known and name not in fields.model_fields_set
+    }
+    options = pasted.overrides(pairs, context.options.table)
+    update["override_settings"] = {**options, **(fields.override_settings or {})}
+    return fields.model_copy(update=update)

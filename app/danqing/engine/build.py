@@ -9,11 +9,13 @@ import torch
 from danqing.engine.calls import Load, Plan, Track
 from danqing.engine.engine import Emit, Engine
 from danqing.engine.models import Model, load
-from danqing.engine.plans import measure, text_to_image
+from danqing.engine.plans import measure, plan
 from danqing.engine.runner import Runner
 from danqing.engine.scheduler import Limits
 from danqing.engine.store import ModelStore
-from danqing.library.index import Checkpoint, Library, stamp_of
+from danqing.engine.studio import Studio
+from danqing.library.index import Checkpoint, Library
+from danqing.library.networks import Networks
 from danqing.request import GenerateRequest
 from danqing.settings import Settings
 
@@ -45,6 +47,7 @@ class Workshop:
         self.device = choose_device(settings.get_str("engine_device"))
         self.dtype = choose_dtype(settings.get_str("engine_dtype"), self.device)
         self.library = Library(data)
+        self.studio = Studio(data, self.library, Networks(data))
         self.runner = Runner(self.device, settings.get_int("engine_threads"))
         self.models = ModelStore(self._load, settings.get_int("engine_models"), self.runner.forget)
         self.engine = Engine(
@@ -96,14 +99,10 @@ class Workshop:
         return found
 
     def _load(self, checkpoint: Checkpoint) -> Model:
-        stamp = stamp_of(checkpoint.filename)
-        model = load(checkpoint, self.device, self.dtype)
-        self.library.record(stamp, model.sha256)
-        return model
+        return load(checkpoint, self.device, self.dtype, self.library.sha256_of)
 
     def _plan(self, request: GenerateRequest, index: int, track: Track) -> Plan:
-        # Inside the generator, so that an unknown name is the plan's failure and not its maker's.
-        yield from text_to_image(request, index, self.library.resolve(request.model), track)
+        return plan(request, index, self.studio, track)
 
 
 WARM_UP = "warm-up"

@@ -6,150 +6,144 @@ A plan holds all of its state in local variables. It can be driven by hand with 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from danqing.engine import catalog, noise
-from danqing.engine.calls import Call, Decode, Denoise, Encode, Finished, Load, Plan, Row, Track
-from danqing.engine.catalog import Family, SamplerRow
+from danqing.engine import catalog, passes, told
+from danqing.engine.calls import Call, Finished, Plan, Track
+from danqing.engine.hires import second_pass, second_stage
+from danqing.engine.image_to_image import Repainted, image_to_image, stage_of
 from danqing.engine.live import Extent
+from danqing.engine.passes import Scene
 from danqing.engine.protocol import ImageFacts
-from danqing.engine.samplers import Course, Walk, ddim, dpmpp_2m, euler, euler_ancestral, heun, lms
-from danqing.engine.schedules import ModelSigmas, ddim_timesteps, sigmas
-from danqing.engine.unipc import unipc
-from danqing.prompt.chunks import chunks_of
-from danqing.prompt.tokenizer import default_tokenizer
+from danqing.engine.sampling import ModelView
+from danqing.engine.schedules import ModelSigmas, linear_alphas
+from danqing.engine.studio import Studio
 from danqing.request import GenerateRequest
 
 if TYPE_CHECKING:
     from danqing.engine.models import Model
-    from danqing.library.index import Checkpoint
 
-WALKS = {
-    "DPM++ 2M": dpmpp_2m,
-    "Euler a": euler_ancestral,
-    "Euler": euler,
-    "LMS": lms,
-    "Heun": heun,
-    "DDIM": ddim,
-    "UniPC": unipc,
-}
-"""The function behind each sampler of the catalogue."""
+Pixels = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Guidance:
-    """Classifier-free guidance, Ho and Salimans 2022 (https://arxiv.org/abs/2207.12598): uncond + scale * (cond - uncond)."""
+@dataclass(slots=True)
+class Drawn:
+    """A picture and what comes with it: masks, in the order of the answer."""
 
-    cond: torch.Tensor
-    uncond: torch.Tensor | None
-    scale: float
-
-    def predict(self, model: Model, x: torch.Tensor, t: float) -> Generator[Call, Any, torch.Tensor]:
-        """The guided prediction for x (C, h, w), one or two rows of a UNet forward."""
-        contexts = [self.cond] if self.uncond is None else [self.cond, self.uncond]
-        out: list[torch.Tensor] = yield Denoise(model, tuple(Row(x, t, context) for context in contexts))
-        return out[0] if self.uncond is None else out[1] + self.scale * (out[0] - out[1])
-
-
-def model_calls(request: GenerateRequest) -> int:
-    """UNet calls (of all its rows) that one picture of the request takes, for progress."""
-    row = catalog.sampler(request.sampler)
-    if row.family is Family.TIMESTEP:
-        count = len(ddim_timesteps(request.steps))
-        return count - 1 if row.name == "DDIM" else count
-    return request.steps * row.calls_per_step - (row.calls_per_step - 1)
+    pixels: Pixels
+    facts: ImageFacts
+    besides: list[tuple[str, Pixels]] = field(default_factory=list)
+    """Role and pixels."""
 
 
 def measure(request: GenerateRequest) -> Extent:
-    """How much the request is, before any of it is drawn."""
-    return Extent(request.image_count, model_calls(request), request.image_count)
+    """How much the request is, before any of it is drawn.
+
+    Raises:
+        DanqingError: a name that is not there, or a hires fix without a strength.
+    """
+    if request.kind == "extras":
+        return Extent(1, 1, max(1, len(request.init_images)))
+    view = ModelView(ModelSigmas(linear_alphas()))
+    if request.kind == "img2img":
+        calls = passes.stage_calls(request, stage_of(request), view)
+    else:
+        calls = passes.stage_calls(request, passes.first_stage(request), view)
+    if request.hires is not None and request.kind == "txt2img":
+        calls += passes.stage_calls(request, second_stage(request, request.hires), view)
+    return Extent(request.image_count, max(1, calls), request.image_count * _stride(request))
 
 
-def text_to_image(request: GenerateRequest, index: int, checkpoint: Checkpoint, track: Track) -> Plan:
-    """Picture number `index` (from 0) of a request with its seed resolved."""
-    model: Model = yield Load(checkpoint)
-    track.model = model
-    tokenizer = default_tokenizer()
-    (cond,) = yield Encode(model, (tuple(chunks_of(request.prompt, tokenizer)),), request.clip_skip)
-    uncond = None
-    if request.cfg_scale != 1.0:
-        (uncond,) = yield Encode(model, (tuple(chunks_of(request.negative_prompt, tokenizer)),), request.clip_skip)
-    seed = request.seed + index
-    draw = noise.generator(request.rng, seed)
-    shape = (4, request.height // 8, request.width // 8)
-    guidance = Guidance(cond.context, uncond.context if uncond else None, request.cfg_scale)
-    latent = yield from sample(request, model, guidance, draw, shape, track)
-    pixels = yield Decode(model, latent)
+def _stride(request: GenerateRequest) -> int:
+    """Pictures that the job hands out for each one drawn."""
+    if request.inpaint is None:
+        return 1
+    return 1 + request.options.return_mask + request.options.return_mask_composite
+
+
+def plan(request: GenerateRequest, index: int, studio: Studio, track: Track) -> Plan:
+    """Picture number `index` (from 0) of a request with its seeds resolved, handed out when it is done."""
+    if request.kind == "extras":
+        from danqing.engine.extras import extras
+
+        return (yield from extras(request, studio, track))
+    drawn = yield from picture(request, index, studio, track)
+    yield from hand_out(drawn, index * _stride(request))
+
+
+def hand_out(drawn: Drawn, index: int, request: GenerateRequest | None = None) -> Generator[Call, Any, None]:
+    """Give the picture and what comes with it to the job's owner, from place `index` on."""
+    yield Finished(drawn.pixels, drawn.facts, request, index)
+    for place, (role, pixels) in enumerate(drawn.besides, index + 1):
+        yield Finished(pixels, _facts_of(drawn.facts, role, pixels), request, place)
+
+
+def _facts_of(facts: ImageFacts, role: str, pixels: Pixels) -> ImageFacts:
+    height, width, channels = pixels.shape
+    told = {**facts.as_dict(), "role": role, "width": width, "height": height, "channels": channels}
+    return ImageFacts.from_dict(told)
+
+
+def picture(request: GenerateRequest, index: int, studio: Studio, track: Track) -> Generator[Call, Any, Drawn]:
+    """Draw one picture of a request; nothing is handed out yet."""
+    scene = Scene(request, index, studio, track)
+    scene.tell(told.of_request(request))
+    if request.kind == "img2img":
+        painted = yield from image_to_image(scene)
+        return Drawn(painted.pixels, facts(scene, painted.pixels, painted.model), _besides(request, painted))
+    pixels, model = yield from text_to_image(scene)
+    return Drawn(pixels, facts(scene, pixels, model))
+
+
+def text_to_image(scene: Scene) -> Generator[Call, Any, tuple[Pixels, Model]]:
+    """The pixels, and the model that drew them last."""
+    request, stage = scene.request, passes.first_stage(scene.request)
+    hands = yield from passes.ready(scene, stage)
+    if request.hires is not None and request.hires.first_pass:
+        first: torch.Tensor | Pixels = np.asarray(scene.studio.image(request.hires.first_pass).convert("RGB"))
+    else:
+        hands.guide.concat = yield from passes.blank_concat(scene, hands.model, stage)
+        first = yield from passes.sampled(scene, stage, hands)
+    model = hands.model
+    latent = first
+    if request.hires is not None and not scene.track.interrupted:
+        latent, model = yield from second_pass(scene, request.hires, first, hands)
+    assert isinstance(latent, torch.Tensor)
+    pixels = yield from passes.decoded(scene, model, latent)
+    return pixels, model
+
+
+def facts(scene: Scene, pixels: Pixels, model: Model) -> ImageFacts:
+    """What the picture's infotext says beyond its request."""
+    request = scene.request
+    base = scene.studio.checkpoint(request.model)
+    if model.vae_name:
+        scene.tell({"VAE hash": model.vae_hash or "", "VAE": model.vae_name})
     height, width = pixels.shape[:2]
-    yield Finished(
-        pixels,
-        ImageFacts(
-            seed=seed,
-            width=width,
-            height=height,
-            model_name=checkpoint.base,
-            model_hash=model.hash10,
-            schedule=catalog.used_schedule(request),
-        ),
+    return ImageFacts(
+        seed=scene.seed,
+        width=width,
+        height=height,
+        model_name=base.base,
+        model_hash=base.hash10 or model.hash10,
+        schedule=catalog.used_schedule(request),
+        subseed=scene.subseed,
+        extra=dict(scene.pairs),
     )
 
 
-def sample(
-    request: GenerateRequest,
-    model: Model,
-    guidance: Guidance,
-    draw: noise.Generator,
-    shape: tuple[int, ...],
-    track: Track,
-) -> Generator[Call, Any, torch.Tensor]:
-    """The final latent, (4, h, w). Interrupted, it is the last estimate of the clean one."""
-    row = catalog.sampler(request.sampler)
-    walk = _walk(row, request, model.sigmas, draw, shape)
-    answer: torch.Tensor | None = None
-    while True:
-        try:
-            # A fresh generator is sent None; DDIM of one step returns at once, without a single call.
-            ask = walk.send(answer)  # type: ignore[arg-type]
-        except StopIteration as stop:
-            result: torch.Tensor = stop.value
-            return result
-        if row.family is Family.SIGMA:
-            answer = yield from _denoised(model, guidance, *ask, track)
-        else:
-            answer = yield from _noise(model, guidance, *ask, track)
-        track.step = min(track.step + 1, track.steps)
-        if track.interrupted and track.denoised is not None:
-            return track.denoised
+def _besides(request: GenerateRequest, painted: Repainted) -> list[tuple[str, Pixels]]:
+    from danqing.imaging import masks
 
-
-def _walk(
-    row: SamplerRow, request: GenerateRequest, model: ModelSigmas, draw: noise.Generator, shape: tuple[int, ...]
-) -> Walk:
-    x = draw.randn(shape)
-    if row.family is Family.SIGMA:
-        levels = sigmas(catalog.used_schedule(request), model, request.steps)
-        x = x * levels[0]
-    else:
-        levels = torch.tensor(ddim_timesteps(request.steps))
-    return WALKS[row.name](x, Course(levels, lambda: draw.randn(shape), model, request.eta))
-
-
-def _denoised(
-    model: Model, guidance: Guidance, x: torch.Tensor, sigma: torch.Tensor, track: Track
-) -> Generator[Call, Any, torch.Tensor]:
-    scaled = x / (sigma**2 + 1).sqrt()
-    eps = yield from guidance.predict(model, scaled, float(model.sigmas.to_t(sigma.reshape(1))))
-    track.denoised = x - eps * sigma
-    return track.denoised
-
-
-def _noise(
-    model: Model, guidance: Guidance, x: torch.Tensor, t: torch.Tensor, track: Track
-) -> Generator[Call, Any, torch.Tensor]:
-    eps = yield from guidance.predict(model, x, float(t))
-    alpha = model.sigmas.alphas_cumprod[int(t)]
-    track.denoised = (x - (1 - alpha).sqrt() * eps) / alpha.sqrt()
-    return eps
+    shown = painted.canvas.shown
+    found: list[tuple[str, Pixels]] = []
+    if shown is not None and request.options.return_mask:
+        found.append(("mask", np.asarray(shown.convert("RGB"))))
+    if shown is not None and request.options.return_mask_composite:
+        fitted = shown if shown.size == painted.bare.size else shown.resize(painted.bare.size)
+        found.append(("composite", np.asarray(masks.mask_composite(painted.bare, fitted))))
+    return found

@@ -38,7 +38,7 @@ class Message:
         progress   job, step, steps (model steps of the whole job so far and in all), image (pictures finished), images;
                    blob 0, where there is one: a preview (PNG at latent size, to be scaled up by whoever shows it)
         image      job, index, facts: `ImageFacts` as dict, request: the one it was drawn from, where that is not the job's;
-                   blob 0: RGB pixels, height*width*3 bytes, row by row
+                   blob 0: pixels, height*width*channels bytes, row by row
         done       job, interrupted: bool, images: how many there were - after the last image
         failed     job, error: DanqingError.as_dict()
         stats      rows, groups, step_ms... - numbers for /metrics, about once a second while working
@@ -86,6 +86,8 @@ class ImageFacts:
     role: str = "image"
     """"image"; "grid" of a script; "mask", "composite" of inpainting; "map" of a control unit."""
     subseed: int = 0
+    channels: int = 3
+    """3, or 4 where the pixels have an alpha channel."""
     extra: dict[str, str | int | float] = field(default_factory=dict)
     """More infotext pairs, in order."""
 

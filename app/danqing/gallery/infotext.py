@@ -83,6 +83,9 @@ TIMESTEP_SAMPLERS = frozenset({"DDIM", "DDIM CFG++", "PLMS", "UniPC"})
 NO_ETA = frozenset({"Euler", "Heun", "LMS", "DPM2", "DPM++ 2M", "LCM", "Restart", "PLMS", "UniPC"})
 """Samplers that take no eta: the WebUI writes none for them (spec 9.4)."""
 
+ENSD_SAMPLERS = frozenset({"DPM++ 2S a", "Euler a", "DPM2 a", "DPM fast", "DPM adaptive"})
+"""Samplers that the WebUI marks as using the seed delta (spec 9.1)."""
+
 _PAIR = re.compile(r'\b(\w[\w \-/]{1,99}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 # The key's length is bounded so that a megabyte of letters is read in linear time.
 _SIZE = re.compile(r"^(\d+)x(\d+)$")
@@ -108,6 +111,12 @@ def _ordered(request: GenerateRequest, facts: ImageFacts, version: str) -> list[
         "Size": f"{request.width}x{request.height}",
         "Model hash": facts.model_hash or None,
         "Model": facts.model_name or None,
+        **_variation(request, facts),
+        "Denoising strength": _strength(request),
+        "Token merging ratio": request.options.token_merging_ratio or None,
+        "Token merging ratio hr": request.options.token_merging_ratio_hr or None if request.hires else None,
+        "Tiling": "True" if request.tiling else None,
+        "ENSD": _ensd(request),
         "Clip skip": request.clip_skip if request.clip_skip > 1 else None,
         "RNG": request.rng if request.rng != "GPU" else None,
     }
@@ -116,6 +125,27 @@ def _ordered(request: GenerateRequest, facts: ImageFacts, version: str) -> list[
         known |= _eta(request)
     rest = [(key, value) for key, value in known.items() if key not in ORDER]
     return [(key, known[key]) for key in ORDER if key in known] + rest + [("Version", version)]
+
+
+def _variation(request: GenerateRequest, facts: ImageFacts) -> dict[str, Printable]:
+    found: dict[str, Printable] = {}
+    if request.subseed_strength > 0:
+        found = {"Variation seed": facts.subseed, "Variation seed strength": request.subseed_strength}
+    if request.seed_resize_from_w > 0 and request.seed_resize_from_h > 0:
+        found["Seed resize from"] = f"{request.seed_resize_from_w}x{request.seed_resize_from_h}"
+    return found
+
+
+def _strength(request: GenerateRequest) -> float | None:
+    if request.kind == "img2img":
+        return 0.75 if request.denoising_strength is None else request.denoising_strength
+    return request.denoising_strength if request.hires is not None else None
+
+
+def _ensd(request: GenerateRequest) -> int | None:
+    """Only where the sampler draws again with the other seed."""
+    draws = request.sampler in ENSD_SAMPLERS and request.eta != 0
+    return request.options.eta_noise_seed_delta or None if draws else None
 
 
 def _eta(request: GenerateRequest) -> dict[str, Printable]:

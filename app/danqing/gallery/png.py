@@ -9,11 +9,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 
-def encode(pixels: bytes, width: int, height: int, texts: Mapping[str, str]) -> bytes:
+def encode(pixels: bytes, width: int, height: int, texts: Mapping[str, str], channels: int = 3) -> bytes:
     """A PNG.
 
     Args:
-        pixels: RGB, height * width * 3 bytes, row by row.
+        pixels: RGB (RGBA with four channels), height * width * channels bytes, row by row.
         texts: text chunks in order; tEXt where the text is Latin-1, else iTXt, as the WebUI writes them.
 
     Raises:
@@ -23,5 +23,5 @@ def encode(pixels: bytes, width: int, height: int, texts: Mapping[str, str]) -> 
     for key, text in texts.items():
         info.add_text(key, text)
     buffer = io.BytesIO()
-    Image.frombytes("RGB", (width, height), pixels).save(buffer, "PNG", pnginfo=info)
+    Image.frombytes("RGBA" if channels == 4 else "RGB", (width, height), pixels).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()

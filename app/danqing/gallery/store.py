@@ -131,7 +131,7 @@ class Gallery:
         if known is not None:
             return known
         texts = {"parameters": new.infotext} if new.infotext else {}
-        data = png.encode(new.pixels, new.facts.width, new.facts.height, texts)
+        data = png.encode(new.pixels, new.facts.width, new.facts.height, texts, new.facts.channels)
         try:
             return self._store(new, data)
         except (OSError, sqlite3.OperationalError) as error:

@@ -1,0 +1,91 @@
+"""A pasted infotext as fields of a request's body and as options (spec 2.5, 7.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from danqing.api.errors import ApiError
+from danqing.api.options import Option
+from danqing.errors import DanqingError
+
+FILLS = ("fill", "original", "latent noise", "latent nothing")
+
+Reader = Callable[[str], Any]
+
+
+def _truth(text: str) -> bool:
+    return text == "True"
+
+
+FIELDS: Mapping[str, tuple[str, Reader]] = {
+    "Prompt": ("prompt", str),
+    "Negative prompt": ("negative_prompt", str),
+    "Steps": ("steps", int),
+    "Sampler": ("sampler_name", str),
+    "Schedule type": ("scheduler", str),
+    "CFG scale": ("cfg_scale", float),
+    "Image CFG scale": ("image_cfg_scale", float),
+    "Seed": ("seed", int),
+    "Size-1": ("width", int),
+    "Size-2": ("height", int),
+    "Variation seed": ("subseed", int),
+    "Variation seed strength": ("subseed_strength", float),
+    "Seed resize from-1": ("seed_resize_from_w", int),
+    "Seed resize from-2": ("seed_resize_from_h", int),
+    "Denoising strength": ("denoising_strength", float),
+    "Eta": ("eta", float),
+    "Eta DDIM": ("eta", float),
+    "Hires upscale": ("hr_scale", float),
+    "Hires upscaler": ("hr_upscaler", str),
+    "Hires steps": ("hr_second_pass_steps", int),
+    "Hires resize-1": ("hr_resize_x", int),
+    "Hires resize-2": ("hr_resize_y", int),
+    "Hires checkpoint": ("hr_checkpoint_name", str),
+    "Hires sampler": ("hr_sampler_name", str),
+    "Hires schedule type": ("hr_scheduler", str),
+    "Hires prompt": ("hr_prompt", str),
+    "Hires negative prompt": ("hr_negative_prompt", str),
+    "Refiner": ("refiner_checkpoint", str),
+    "Refiner switch at": ("refiner_switch_at", float),
+    "Mask blur": ("mask_blur", int),
+    "Mask mode": ("inpainting_mask_invert", lambda text: int(text == "Inpaint not masked")),
+    "Inpaint area": ("inpaint_full_res", lambda text: text == "Only masked"),
+    "Masked area padding": ("inpaint_full_res_padding", int),
+    "Masked content": ("inpainting_fill", FILLS.index),
+}
+"""Key of an infotext → field of the body."""
+
+NOT_PASTED = frozenset({"sd_model_checkpoint", "eta_ddim", "eta_ancestral"})
+"""Options whose keys are fields here, or that are ignored by default (the model)."""
+
+
+def body_fields(pairs: Mapping[str, str]) -> dict[str, Any]:
+    """Fields from parsed pairs; what does not read as its type is left out."""
+    found: dict[str, Any] = {}
+    for key, (name, read) in FIELDS.items():
+        if key in pairs:
+            try:
+                found[name] = read(pairs[key])
+            except ValueError:
+                continue
+    asked = {"Hires upscale", "Hires upscaler"} & pairs.keys() or pairs.get("Hires resize-1", "0") != "0"
+    if "Denoising strength" in pairs and asked:
+        found["enable_hr"] = True
+    return found
+
+
+def overrides(pairs: Mapping[str, str], table: Mapping[str, Option]) -> dict[str, Any]:
+    """Options that the text names by their labels. A text without RNG was drawn with a GPU's numbers."""
+    found: dict[str, Any] = {}
+    for option in table.values():
+        text = pairs.get(option.label) if option.label else None
+        if text is None or option.key in NOT_PASTED or option.restricted:
+            continue
+        kind = type(option.default)
+        try:
+            value = _truth(text) if kind is bool else kind(text) if kind in (int, float) else text
+            found[option.key] = option.checked(value)
+        except (ValueError, DanqingError, ApiError):
+            continue
+    return found

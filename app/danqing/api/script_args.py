@@ -1,0 +1,77 @@
+"""Scripts as the WebUI's clients ask for them: a title and a list of arguments in the page's order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from danqing.api.context import Context
+from danqing.api.errors import ApiError
+from danqing.api.fields import Drawing, Img2Img
+from danqing.engine.scripts import table
+from danqing.errors import DanqingError
+
+SOFT = ("power", "scale", "detail", "mask_influence", "difference_threshold", "difference_contrast")
+"""Arguments of soft inpainting behind its switch."""
+
+IGNORED = frozenset({"sampler", "seed", "refiner", "extra options", "comments", "hypertile"})
+"""Always-on scripts that only own controls of the WebUI's page: in API calls the request's fields count (spec 18)."""
+
+DRAWN = frozenset({"controlnet", "soft inpainting"})
+
+
+def tab_of(fields: Drawing) -> str:
+    return "img2img" if isinstance(fields, Img2Img) else "txt2img"
+
+
+def selected_script(fields: Drawing, context: Context) -> dict[str, Any] | None:
+    """The selectable script with its arguments by name; always-on scripts that nobody knows are refused.
+
+    Raises:
+        ApiError: in the WebUI's words, for an unknown title.
+        DanqingError: an argument that does not fit.
+    """
+    for title in fields.alwayson_scripts or {}:
+        if title.lower() not in IGNORED | DRAWN:
+            raise ApiError(422, "HTTPException", f"always on script {title[:200]} not found")
+    name = fields.script_name
+    if not name or name.lower() == "none":
+        return None
+    row = table.find(name, tab_of(fields))
+    if row is None:
+        raise ApiError(422, "HTTPException", f"Script '{name[:200]}' not found")
+    return {"name": row.name, "args": row.named(_numbered(row, list(fields.script_args or ()), fields))}
+
+
+def _numbered(row: table.ScriptRow, values: list[Any], fields: Drawing) -> list[Any]:
+    """X/Y/Z axes come by number, which counts the tab's own list."""
+    if row.name != "x/y/z plot":
+        return values
+    from danqing.engine.scripts.axes import labels
+
+    known = labels(tab_of(fields))
+    for place in (0, 3, 6):
+        if place < len(values) and isinstance(values[place], int | float) and not isinstance(values[place], bool):
+            number = int(values[place])
+            if not 0 <= number < len(known):
+                raise DanqingError("out_of_range", field="axis", value=number, minimum=0, maximum=len(known) - 1)
+            values[place] = known[number]
+    return values
+
+
+def always_on(fields: Drawing, title: str) -> list[Any] | None:
+    """The arguments of an always-on script, None where it is not asked for."""
+    for name, told in (fields.alwayson_scripts or {}).items():
+        if name.lower() == title:
+            args = told.get("args", []) if isinstance(told, dict) else told
+            if not isinstance(args, list):
+                raise DanqingError("invalid_field", field=f"alwayson_scripts.{title}", reason="args must be a list")
+            return args
+    return None
+
+
+def soft_inpainting(fields: Drawing) -> dict[str, Any] | None:
+    """Soft inpainting's parameters, None where it is off."""
+    args = always_on(fields, "soft inpainting")
+    if not args or not args[0]:
+        return None
+    return {name: value for name, value in zip(SOFT, args[1:], strict=False) if value is not None}

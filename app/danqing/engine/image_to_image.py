@@ -1,0 +1,219 @@
+"""Image to image and inpainting: a picture in, its latent noised as far as the strength says, drawn anew (spec 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from danqing.engine import noise, passes
+from danqing.engine.calls import Call, Work
+from danqing.engine.enlarging import enlarged
+from danqing.engine.hires import unit_pixels
+from danqing.engine.passes import DEPTH_CHANNELS, EDIT_CHANNELS, INPAINT_CHANNELS, Scene, Stage
+from danqing.engine.sampling import Blend, mask_blend
+from danqing.errors import DanqingError
+from danqing.imaging import colour, masks, resize, soft
+from danqing.request import GenerateRequest, Inpaint
+
+if TYPE_CHECKING:
+    from danqing.engine.models import Model
+    from danqing.imaging.masks import Box
+
+Pixels = np.ndarray[Any, Any]
+LATENT_RESIZE = 3
+FILL_ORIGINAL, FILL_NOISE, FILL_NOTHING = 1, 2, 3
+
+
+@dataclass(slots=True)
+class Canvas:
+    """A picture made ready. `mask` is what is repainted, at the size of `image`; `shown` is the part that the overlay leaves.
+
+    `box`: where "only masked" cut `image` out of the original. `target`: what colour correction goes by.
+    """
+
+    image: Image.Image
+    mask: Image.Image | None = None
+    latent_mask: Image.Image | None = None
+    shown: Image.Image | None = None
+    over: Image.Image | None = None
+    box: Box | None = None
+    target: Any = None
+
+
+def canvas(
+    request: GenerateRequest, image: Image.Image, mask: Image.Image | None, latent: Image.Image | None
+) -> Canvas:
+    """Input picture and mask as the pass wants them, upscalers apart. Blocks: it blurs and resizes."""
+    made = Canvas(resize.flattened(image, request.options.img2img_background_color))
+    if request.inpaint is not None and mask is not None:
+        _mask(request, request.inpaint, made, mask)
+    made.latent_mask = latent if latent is not None and made.mask is not None else made.mask
+    if made.box is None and request.resize_mode != LATENT_RESIZE:
+        made.image = resize.resize_image(request.resize_mode, made.image, request.width, request.height)
+    if made.shown is not None:
+        if made.shown.size != made.image.size:
+            made.shown = resize.resize_image(request.resize_mode, made.shown, *made.image.size)
+        if request.options.overlay_inpaint:
+            made.over = masks.overlay(made.image, made.shown)
+    if made.box is not None:
+        made.image = masks.cropped(made.image, made.box, request.width, request.height)
+    if made.latent_mask is not None and request.inpaint is not None and request.inpaint.fill != FILL_ORIGINAL:
+        made.image = masks.filled(made.image, made.latent_mask)
+    if request.options.img2img_color_correction:
+        made.target = colour.target_of(made.image)
+    return made
+
+
+def _mask(request: GenerateRequest, inpaint: Inpaint, made: Canvas, mask: Image.Image) -> None:
+    mask = masks.prepared(mask, inpaint.round, inpaint.invert, inpaint.blur_x, inpaint.blur_y)
+    if not inpaint.only_masked:
+        made.mask = resize.resize_image(request.resize_mode, mask, request.width, request.height)
+        made.shown = masks.whole_overlay_mask(made.mask)
+        return
+    made.box = masks.only_masked(mask.convert("L"), inpaint.padding, request.width, request.height)
+    if made.box is not None:
+        made.mask, made.shown = masks.cropped(mask.convert("L"), made.box, request.width, request.height), mask
+
+
+def stage_of(request: GenerateRequest) -> Stage:
+    """The pass, before its picture is there."""
+    return replace(
+        passes.first_stage(request),
+        start=torch.zeros(4, request.height // 8, request.width // 8),
+        denoising=0.75 if request.denoising_strength is None else request.denoising_strength,
+        steps_given=request.options.img2img_fix_steps,
+        noise_multiplier=request.options.initial_noise_multiplier,
+    )
+
+
+@dataclass(slots=True)
+class Repainted:
+    """What comes of a pass: the picture, and what it was before the original was laid over it."""
+
+    pixels: Pixels
+    canvas: Canvas
+    model: Model
+    bare: Image.Image
+
+
+def image_to_image(scene: Scene) -> Generator[Call, Any, Repainted]:
+    """Picture number `scene.index` of an img2img request.
+
+    Raises:
+        DanqingError: `unknown_picture`, `missing_picture`, and those of drawing.
+    """
+    request = scene.request
+    stage = stage_of(request)
+    hands = yield from passes.ready(scene, stage)
+    made: Canvas = yield from _canvas(scene)
+    pixels = unit_pixels(np.asarray(made.image))
+    latent = yield from passes.encoded_image(scene, hands.model, pixels)
+    if request.resize_mode == LATENT_RESIZE:
+        latent = torch.nn.functional.interpolate(latent[None], size=stage.shape[1:], mode="bilinear")[0]
+    latent, repaint = _masked(scene, made, latent)
+    stage = replace(stage, start=latent, blend=_blend(request, latent, repaint))
+    hands.guide.concat = yield from _concat(scene, hands.model, made, pixels, latent)
+    result = yield from passes.sampled(scene, stage, hands)
+    drawn = yield from passes.decoded(scene, hands.model, result)
+    painted: Repainted = yield Work(lambda: _finished(request, made, drawn, hands.model))
+    return painted
+
+
+def _canvas(scene: Scene) -> Generator[Call, Any, Canvas]:
+    request, studio = scene.request, scene.studio
+    if not request.init_images:
+        raise DanqingError("missing_picture", field="init_images")
+    name = request.init_images[scene.index % request.batch_size % len(request.init_images)]
+    image = studio.image(name)
+    upscaler = request.options.upscaler_for_img2img
+    if upscaler not in ("", "None") and (request.inpaint is None or not request.inpaint.only_masked):
+        image = yield from _upscaled(scene, image, upscaler)
+    inpaint = request.inpaint
+    mask = studio.image(inpaint.mask) if inpaint is not None and inpaint.mask else None
+    latent = studio.image(inpaint.latent_mask) if inpaint is not None and inpaint.latent_mask else None
+    made: Canvas = yield Work(lambda: canvas(request, image, mask, latent))
+    return made
+
+
+def _upscaled(scene: Scene, image: Image.Image, upscaler: str) -> Generator[Call, Any, Image.Image]:
+    """The picture at the size that its resize mode scales it to, where that is larger: the rest is cut or filled later."""
+    request = scene.request
+    flat = resize.flattened(image, request.options.img2img_background_color)
+    width, height = resize.inner_size(request.resize_mode, flat.size, request.width, request.height)
+    if request.resize_mode == LATENT_RESIZE or max(width / flat.width, height / flat.height) <= 1:
+        return image
+    pixels = yield from enlarged(scene.studio, request.options, upscaler, np.asarray(flat), width, height)
+    return Image.fromarray(pixels)
+
+
+def _masked(scene: Scene, made: Canvas, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The latent to begin from, and what of it is repainted (1, h, w)."""
+    inpaint = scene.request.inpaint
+    if made.latent_mask is None or inpaint is None:
+        return latent, None
+    _, height, width = latent.shape
+    repaint = torch.from_numpy(masks.latent_mask(made.latent_mask, width, height, inpaint.round))[None]
+    if inpaint.fill == FILL_NOISE:
+        drawn = noise.PictureNoise(scene.request.rng, scene.seed).first(tuple(latent.shape))
+        latent = latent * (1 - repaint) + drawn * repaint
+    elif inpaint.fill == FILL_NOTHING:
+        latent = latent * (1 - repaint)
+    return latent, repaint
+
+
+def _blend(request: GenerateRequest, latent: torch.Tensor, repaint: torch.Tensor | None) -> Blend | None:
+    if repaint is None or request.inpaint is None:
+        return None
+    gentle = request.inpaint.soft
+    if gentle is None:
+        return mask_blend(repaint, latent)
+    kept, mask = latent.numpy(), repaint[0].numpy()
+
+    def blend(drawn: torch.Tensor, sigma: float | None) -> torch.Tensor:
+        # At the very end nothing is blended: the composite of the pixels does it.
+        return drawn if sigma is None else torch.from_numpy(soft.blended(drawn.numpy(), kept, mask, sigma, gentle))
+
+    return blend
+
+
+def _concat(
+    scene: Scene, model: Model, made: Canvas, pixels: torch.Tensor, latent: torch.Tensor
+) -> Generator[Call, Any, torch.Tensor | None]:
+    """What the model sees beside the latent: mask and the picture outside it, or the picture itself (spec 13.5)."""
+    _, height, width = latent.shape
+    if model.in_channels == INPAINT_CHANNELS:
+        mask = torch.ones(1, *pixels.shape[:2])
+        if made.mask is not None and scene.request.inpaint is not None:
+            mask = torch.from_numpy(np.asarray(made.mask.convert("L")).astype(np.float32) / 255)[None]
+            mask = mask.round() if scene.request.inpaint.round else mask
+        weight = scene.request.options.inpainting_mask_weight
+        outside = yield from passes.encoded_image(scene, model, pixels * (1 - mask[0] * weight)[..., None])
+        outside = _fitted(outside, height, width)
+        small = torch.nn.functional.interpolate(mask[None], size=(height, width))[0]
+        return torch.cat([small, outside])
+    if model.in_channels == EDIT_CHANNELS:
+        shown = yield from passes.encoded_image(scene, model, pixels)
+        return _fitted(shown / model.vae.config.scaling_factor, height, width)
+    if model.in_channels == DEPTH_CHANNELS:
+        return (yield from passes.blank_concat(scene, model, stage_of(scene.request)))
+    return None
+
+
+def _fitted(latent: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    if tuple(latent.shape[1:]) == (height, width):
+        return latent
+    return torch.nn.functional.interpolate(latent[None], size=(height, width), mode="bilinear")[0]
+
+
+def _finished(request: GenerateRequest, made: Canvas, drawn: Pixels, model: Model) -> Repainted:
+    image = Image.fromarray(drawn)
+    if made.target is not None:
+        image = colour.corrected(image, made.target)
+    bare = image if made.box is None or made.over is None else masks.pasted_back(image, made.box, made.over.size)
+    image = masks.composed(image, made.over, made.box)
+    return Repainted(np.asarray(image.convert("RGB")), made, model, bare)

@@ -1,0 +1,294 @@
+"""One pass of a picture: the model, its conditionings and its sampler, put together from a request."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from danqing.engine import told
+from danqing.engine.calls import Call, Decode, EncodeImage, Load, Track
+from danqing.engine.conditioning import Conditionings, conditionings
+from danqing.engine.guidance import Guide, Hints, Switch
+from danqing.engine.networks import Resolved
+from danqing.engine.noise import PictureNoise
+from danqing.engine.sampling import Blend, ModelView, SampleSpec, calls_of, prompt_steps, sample
+from danqing.engine.studio import Studio
+from danqing.errors import DanqingError
+from danqing.options import DrawOptions
+from danqing.prompt.networks import without_tags
+from danqing.request import GenerateRequest
+
+if TYPE_CHECKING:
+    from danqing.engine.models import Model
+
+INPAINT_CHANNELS, EDIT_CHANNELS, DEPTH_CHANNELS = 9, 8, 5
+"""Input channels of UNets that see more than the latent: mask and masked picture, picture, depth."""
+
+TIMESTEPS = 1000
+
+
+@dataclass(slots=True)
+class Scene:
+    """A picture of a job while it is drawn. `pairs` gathers what its infotext says beyond the request."""
+
+    request: GenerateRequest
+    index: int
+    studio: Studio
+    track: Track
+    pairs: dict[str, str | int | float] = field(default_factory=dict)
+    hints: Hints | None = None
+
+    def tell(self, pairs: told.Pairs) -> None:
+        """Add to the infotext; what is already told keeps its place."""
+        self.pairs.update(pairs)
+
+    @property
+    def seed(self) -> int:
+        """With a variation all pictures of a job share the seed and differ in the subseed (spec 8)."""
+        return self.request.seed + (0 if self.request.subseed_strength > 0 else self.index)
+
+    @property
+    def subseed(self) -> int:
+        return self.request.subseed + self.index
+
+    def noise(self) -> PictureNoise:
+        """A new source for one pass: every pass begins with the seed's first draw."""
+        request = self.request
+        return PictureNoise(
+            request.rng,
+            self.seed,
+            subseed=self.subseed,
+            subseed_strength=request.subseed_strength,
+            resize_from=(max(0, request.seed_resize_from_w), max(0, request.seed_resize_from_h)),
+            ensd=request.options.eta_noise_seed_delta,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one pass differs in: the first pass, image to image, or hires fix's second pass."""
+
+    model: str
+    prompt: str
+    negative_prompt: str
+    sampler: str
+    scheduler: str
+    steps: int
+    width: int
+    height: int
+    hires: bool = False
+    start: torch.Tensor | None = None
+    denoising: float | None = None
+    steps_given: bool = False
+    noise_multiplier: float = 1.0
+    blend: Blend | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the latent: channels, height, width."""
+        return 4, self.height // 8, self.width // 8
+
+
+def first_stage(request: GenerateRequest) -> Stage:
+    """The pass that begins from noise."""
+    return Stage(
+        model=request.model,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        sampler=request.sampler,
+        scheduler=request.scheduler,
+        steps=request.steps,
+        width=request.width,
+        height=request.height,
+    )
+
+
+def spec_of(request: GenerateRequest, stage: Stage, view: ModelView) -> SampleSpec:
+    """What the sampler is told of a pass."""
+    return SampleSpec(
+        sampler=stage.sampler,
+        schedule=stage.scheduler,
+        steps=stage.steps,
+        view=view,
+        shape=stage.shape,
+        options=request.options,
+        eta=request.eta,
+        s_churn=_sampler_value(request, "s_churn"),
+        s_tmin=_sampler_value(request, "s_tmin"),
+        s_tmax=_sampler_value(request, "s_tmax"),
+        s_noise=_sampler_value(request, "s_noise"),
+        start_latent=stage.start,
+        denoising=stage.denoising,
+        steps_given=stage.steps_given,
+        noise_multiplier=stage.noise_multiplier,
+        blend=stage.blend,
+    )
+
+
+def _sampler_value(request: GenerateRequest, name: str) -> float | None:
+    """A sampler parameter: the option where it is not at its default, else the request's (spec 9.4)."""
+    option: float = getattr(request.options, name)
+    value: float | None = getattr(request, name)
+    return value if option == DrawOptions.model_fields[name].default else option
+
+
+def stage_calls(request: GenerateRequest, stage: Stage, view: ModelView) -> int:
+    """Denoiser calls that the pass takes, for progress."""
+    return calls_of(spec_of(request, stage, view))
+
+
+@dataclass(slots=True)
+class Hands:
+    """A pass made ready: the guide, and what the sampler must know of its model, which a refiner may replace."""
+
+    guide: Guide
+    view: ModelView
+    networks: Resolved
+
+    @property
+    def model(self) -> Model:
+        return self.guide.model
+
+
+def view_of(model: Model) -> ModelView:
+    """What a sampler must know of `model`."""
+    return ModelView(model.sigmas, model.prediction, model.family.startswith("sdxl"))
+
+
+def load(scene: Scene, name: str) -> Generator[Call, Any, Model]:
+    """The checkpoint of this name with the VAE that belongs to it."""
+    checkpoint = scene.studio.checkpoint(name)
+    model: Model = yield Load(checkpoint, scene.studio.vae(checkpoint, scene.request))
+    return model
+
+
+def ready(scene: Scene, stage: Stage, networks: Resolved | None = None) -> Generator[Call, Any, Hands]:
+    """Load and encode for a pass; `networks` are those of an earlier pass, where its tags count."""
+    request = scene.request
+    model = yield from load(scene, stage.model)
+    scene.track.model = model
+    if networks is None:
+        networks = scene.studio.resolved(stage.prompt, request)
+        scene.tell(dict(networks.infotext))
+        scene.track.notes.extend(networks.notes)
+    view = view_of(model)
+    scene.tell(told.of_prompts(request, stage, prompt_steps(spec_of(request, stage, view))))
+    encoded = yield from _encoded(scene, stage, model, view, networks)
+    guide = Guide(
+        request,
+        model,
+        encoded,
+        adapters=networks.adapters,
+        merging=_merging(request, stage),
+        empty=encoded.empty,
+        size=(stage.width, stage.height),
+        hints=scene.hints,
+    )
+    hands = Hands(guide, view, networks)
+    guide.switch = _refiner(scene, stage, hands)
+    return hands
+
+
+def _encoded(
+    scene: Scene, stage: Stage, model: Model, view: ModelView, networks: Resolved
+) -> Generator[Call, Any, Conditionings]:
+    request = scene.request
+    found = yield from conditionings(
+        request,
+        model,
+        prompt_steps(spec_of(request, stage, view)),
+        hires=stage.hires,
+        prompt=without_tags(stage.prompt),
+        negative_prompt=stage.negative_prompt,
+        adapters=networks.adapters,
+        base_steps=prompt_steps(spec_of(request, first_stage(request), view)) if stage.hires else None,
+        empty=request.options.pad_cond_uncond,
+    )
+    return found
+
+
+def _merging(request: GenerateRequest, stage: Stage) -> float:
+    options = request.options
+    if stage.hires and options.token_merging_ratio_hr:
+        return options.token_merging_ratio_hr
+    if request.kind == "img2img" and options.token_merging_ratio_img2img:
+        return options.token_merging_ratio_img2img
+    return options.token_merging_ratio
+
+
+def _refiner(scene: Scene, stage: Stage, hands: Hands) -> Switch | None:
+    request = scene.request
+    name, at = request.refiner_checkpoint, request.refiner_switch_at
+    if not name or at >= 1:
+        return None
+    wanted = request.options.hires_fix_refiner_pass
+    if request.hires is not None and wanted != "both passes" and (wanted == "second pass") != stage.hires:
+        return None
+    by_steps, sigmas = request.options.refiner_switch_by_sample_steps, hands.view.sigmas.sigmas
+
+    def due(t: float, sigma: float, call: int, total: int) -> bool:
+        if by_steps:
+            return call / max(total, 1) >= at
+        # Samplers along timesteps hand in t itself, the others a sigma whose nearest training step counts.
+        nearest = int(t) if sigma == t else int((sigmas - sigma).abs().argmin())
+        return (TIMESTEPS - 1 - nearest) / TIMESTEPS >= at
+
+    def take_over() -> Generator[Call, Any, tuple[Model, Conditionings]]:
+        model = yield from load(scene, name)
+        title = model.checkpoint.title.rpartition("/")[2]
+        hands.guide.told |= {"Refiner": title if model.hash10 in title else f"{model.checkpoint.base} [{model.hash10}]"}
+        hands.guide.told |= {"Refiner switch at": at}
+        if by_steps:
+            hands.guide.told["Refiner switch by sampling steps"] = "True"
+        encoded = yield from _encoded(scene, stage, model, hands.view, hands.networks)
+        scene.track.model = model
+        fresh = view_of(model)
+        hands.view.sigmas, hands.view.prediction, hands.view.xl = fresh.sigmas, fresh.prediction, fresh.xl
+        return model, encoded
+
+    return Switch(due, take_over)
+
+
+def sampled(scene: Scene, stage: Stage, hands: Hands) -> Generator[Call, Any, torch.Tensor]:
+    """Run the pass's sampler; the final latent, (4, h, w)."""
+    spec = spec_of(scene.request, stage, hands.view)
+    scene.tell(told.of_sampling(scene.request, stage))
+    latent = yield from sample(spec, hands.guide.predict, scene.noise(), scene.track)
+    scene.tell(hands.guide.told)
+    return latent
+
+
+def decoded(scene: Scene, model: Model, latent: torch.Tensor) -> Generator[Call, Any, Any]:
+    """uint8 pixels (8h, 8w, 3) of a latent."""
+    pixels = yield Decode(model, latent, scene.request.tiling, scene.request.options.vae_tile)
+    return pixels
+
+
+def encoded_image(scene: Scene, model: Model, pixels: torch.Tensor) -> Generator[Call, Any, torch.Tensor]:
+    """The scaled latent of pixels (h, w, 3) in -1..1, sides cut to whole eighths."""
+    height, width = (side // 8 * 8 for side in pixels.shape[:2])
+    latent: torch.Tensor = yield EncodeImage(
+        model, pixels[:height, :width], scene.request.tiling, scene.request.options.vae_tile
+    )
+    return latent
+
+
+def blank_concat(scene: Scene, model: Model, stage: Stage) -> Generator[Call, Any, torch.Tensor | None]:
+    """What a model of more than four input channels sees where there is no picture (spec 13.5).
+
+    Raises:
+        DanqingError: `not_available`, for a depth-guided model, which cannot do without.
+    """
+    channels = model.in_channels
+    _, height, width = stage.shape
+    if channels == INPAINT_CHANNELS:
+        grey = yield from encoded_image(scene, model, torch.zeros(height * 8, width * 8, 3))
+        return torch.cat([torch.ones(1, height, width), grey])
+    if channels == EDIT_CHANNELS:
+        return torch.zeros(4, height, width)
+    if channels == DEPTH_CHANNELS:
+        raise DanqingError("not_available", feature="depth-guided checkpoint without a depth map")
+    return None

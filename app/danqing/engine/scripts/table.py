@@ -1,0 +1,221 @@
+"""The scripts by the titles and arguments that clients know (spec 18). No torch: the API and the page read this table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from danqing.errors import DanqingError
+
+SIDES = ("left", "right", "up", "down")
+FILLS = ("fill", "original", "latent noise", "latent nothing")
+CURVES = ("Aggressive", "Linear", "Lazy")
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """An argument. `name` "" is a place that clients fill and nobody reads (a piece of the page's text)."""
+
+    name: str
+    label: str
+    default: Any
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] | None = None
+
+    def read(self, value: Any) -> Any:
+        """`value` in the type of the default.
+
+        Raises:
+            DanqingError: `invalid_field`, `out_of_range`.
+        """
+        if value is None:
+            return self.default
+        kind = type(self.default)
+        try:
+            if kind is bool:
+                value = bool(value)
+            elif kind in (int, float):
+                value = kind(float(value))
+            elif kind is str and self.choices is not None and isinstance(value, int) and not isinstance(value, bool):
+                value = self.choices[value]
+            elif kind is str:
+                value = str(value)
+            elif kind is tuple:
+                value = tuple(str(one) for one in ([value] if isinstance(value, str) else value))
+        except (TypeError, ValueError, IndexError, OverflowError):
+            raise DanqingError("invalid_field", field=self.label or self.name, reason=str(value)[:100]) from None
+        if self.minimum is not None and self.maximum is not None and not self.minimum <= value <= self.maximum:
+            raise DanqingError(
+                "out_of_range", field=self.label, value=value, minimum=self.minimum, maximum=self.maximum
+            )
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptRow:
+    """A script. `tabs`: where it can be chosen, "txt2img", "img2img"."""
+
+    title: str
+    tabs: tuple[str, ...]
+    args: tuple[Arg, ...]
+
+    @property
+    def name(self) -> str:
+        """As the API lists it."""
+        return self.title.lower()
+
+    def named(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Arguments by name, from a list in the page's order; what is not given keeps its default.
+
+        Raises:
+            DanqingError: `invalid_field`, `out_of_range`.
+        """
+        given = [*values[: len(self.args)], *[None] * (len(self.args) - len(values))]
+        return {arg.name: arg.read(value) for arg, value in zip(self.args, given, strict=True) if arg.name}
+
+
+BOTH = ("txt2img", "img2img")
+IMAGE = ("img2img",)
+
+
+def _margins() -> Arg:
+    return Arg("margin_size", "Grid margins (px)", 0, 0, 500, 2)
+
+
+def _axis(letter: str, first: str) -> tuple[Arg, ...]:
+    low = letter.lower()
+    return (
+        Arg(f"{low}_type", f"{letter} type", first),
+        Arg(f"{low}_values", f"{letter} values", ""),
+        Arg(f"{low}_dropdown", f"{letter} values", ()),
+    )
+
+
+SCRIPTS: tuple[ScriptRow, ...] = (
+    ScriptRow(
+        "img2img alternative test",
+        IMAGE,
+        (
+            Arg("", "", "* `CFG Scale` should be 2 or lower."),
+            Arg("override_sampler", "Override `Sampling method` to Euler?(this method is built for it)", True),
+            Arg(
+                "override_prompt",
+                "Override `prompt` to the same value as `original prompt`?(and `negative prompt`)",
+                True,
+            ),
+            Arg("original_prompt", "Original prompt", ""),
+            Arg("original_negative_prompt", "Original negative prompt", ""),
+            Arg("override_steps", "Override `Sampling Steps` to the same value as `Decode steps`?", True),
+            Arg("decode_steps", "Decode steps", 50, 1, 150, 1),
+            Arg("override_strength", "Override `Denoising strength` to 1?", True),
+            Arg("cfg", "Decode CFG scale", 1.0, 0.0, 15.0, 0.1),
+            Arg("randomness", "Randomness", 0.0, 0.0, 1.0, 0.01),
+            Arg("sigma_adjustment", "Sigma adjustment for finding noise for image", False),
+        ),
+    ),
+    ScriptRow(
+        "Loopback",
+        IMAGE,
+        (
+            Arg("loops", "Loops", 4, 1, 32, 1),
+            Arg("final_denoising_strength", "Final denoising strength", 0.5, 0, 1, 0.01),
+            Arg("curve", "Denoising strength curve", "Linear", choices=CURVES),
+            Arg(
+                "append_interrogation",
+                "Append interrogated prompt at each iteration",
+                "None",
+                choices=("None", "CLIP", "DeepBooru"),
+            ),
+        ),
+    ),
+    ScriptRow(
+        "Outpainting mk2",
+        IMAGE,
+        (
+            Arg("", "", ""),
+            Arg("pixels", "Pixels to expand", 128, 8, 256, 8),
+            Arg("mask_blur", "Mask blur", 8, 0, 64, 1),
+            Arg("direction", "Outpainting direction", SIDES, choices=SIDES),
+            Arg("noise_q", "Fall-off exponent (lower=higher detail)", 1.0, 0.0, 4.0, 0.01),
+            Arg("color_variation", "Color variation", 0.05, 0.0, 1.0, 0.01),
+        ),
+    ),
+    ScriptRow(
+        "Poor man's outpainting",
+        IMAGE,
+        (
+            Arg("pixels", "Pixels to expand", 128, 8, 256, 8),
+            Arg("mask_blur", "Mask blur", 4, 0, 64, 1),
+            Arg("inpainting_fill", "Masked content", "fill", choices=FILLS),
+            Arg("direction", "Outpainting direction", SIDES, choices=SIDES),
+        ),
+    ),
+    ScriptRow(
+        "Prompt matrix",
+        BOTH,
+        (
+            Arg("put_at_start", "Put variable parts at start of prompt", False),
+            Arg("different_seeds", "Use different seed for each picture", False),
+            Arg("prompt_type", "Select prompt", "positive", choices=("positive", "negative")),
+            Arg("delimiter", "Select joining char", "comma", choices=("comma", "space")),
+            _margins(),
+        ),
+    ),
+    ScriptRow(
+        "Prompts from file or textbox",
+        BOTH,
+        (
+            Arg("iterate_seed", "Iterate seed every line", False),
+            Arg("same_random_seed", "Use same random seed for all lines", False),
+            Arg("position", "Insert prompts at the", "start", choices=("start", "end")),
+            Arg("prompt_txt", "List of prompt inputs", ""),
+        ),
+    ),
+    ScriptRow(
+        "SD upscale",
+        IMAGE,
+        (
+            Arg("", "", ""),
+            Arg("overlap", "Tile overlap", 64, 0, 256, 16),
+            Arg("upscaler", "Upscaler", "None"),
+            Arg("scale", "Scale Factor", 2.0, 1.0, 4.0, 0.05),
+        ),
+    ),
+    ScriptRow(
+        "X/Y/Z plot",
+        BOTH,
+        (
+            *_axis("X", "Seed"),
+            *_axis("Y", "Nothing"),
+            *_axis("Z", "Nothing"),
+            Arg("draw_legend", "Draw legend", True),
+            Arg("include_lone_images", "Include Sub Images", False),
+            Arg("include_sub_grids", "Include Sub Grids", False),
+            Arg("no_fixed_seeds", "Keep -1 for seeds", False),
+            Arg("vary_seeds_x", "Vary seeds for X", False),
+            Arg("vary_seeds_y", "Vary seeds for Y", False),
+            Arg("vary_seeds_z", "Vary seeds for Z", False),
+            _margins(),
+            Arg("csv_mode", "Use text inputs instead of dropdowns", False),
+        ),
+    ),
+)
+
+
+def find(title: str, tab: str) -> ScriptRow | None:
+    """The script of this title, in any case, on a tab."""
+    return next((row for row in SCRIPTS if row.name == title.lower() and tab in row.tabs), None)
+
+
+def by_name(name: str) -> ScriptRow:
+    """
+    Raises:
+        DanqingError: `unknown_script`.
+    """
+    row = next((row for row in SCRIPTS if row.name == name.lower()), None)
+    if row is None:
+        raise DanqingError("unknown_script", name=name[:100], known=", ".join(row.title for row in SCRIPTS))
+    return row

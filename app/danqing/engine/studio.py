@@ -1,0 +1,67 @@
+"""What plans find on disk by name: checkpoints, VAEs, networks, input pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from danqing.engine.networks import Resolved, resolve
+from danqing.errors import DanqingError
+from danqing.library.vaes import choose
+from danqing.prompt.networks import network_tags
+from danqing.request import GenerateRequest, input_path
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from danqing.library.index import Checkpoint, Library
+    from danqing.library.networks import Networks
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """One data root, as plans see it."""
+
+    data: Path
+    library: Library
+    networks: Networks
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """
+        Raises:
+            DanqingError: `unknown_model` or `no_model`.
+        """
+        return self.library.closest(name)
+
+    def vae(self, checkpoint: Checkpoint, request: GenerateRequest) -> Path | None:
+        """The file whose VAE takes the place of the checkpoint's own (spec 15.4)."""
+        options = request.options
+        return choose(self.data, checkpoint, options.sd_vae, options.sd_vae_overrides_per_model_preferences)
+
+    def resolved(self, prompt: str, request: GenerateRequest) -> Resolved:
+        """The networks of a prompt's tags; none where the request switches them off."""
+        if request.disable_extra_networks:
+            return Resolved((), (), (), "")
+        options = request.options
+        return resolve(
+            network_tags(prompt),
+            self.networks,
+            always_lora=options.sd_lora,
+            always_hypernetwork=options.sd_hypernetwork,
+        )
+
+    def image(self, name: str) -> Image.Image:
+        """The input picture of this name, decoded.
+
+        Raises:
+            DanqingError: `unknown_picture`.
+        """
+        from PIL import Image
+
+        try:
+            image = Image.open(input_path(self.data, name))
+            image.load()
+        except OSError:
+            raise DanqingError("unknown_picture", picture=name[:64]) from None
+        return image

@@ -1,0 +1,226 @@
+"""One recorded case: its request through the API's own translation, the plan and the engine; the differences."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from danqing.api import settings as api_settings
+from danqing.api.errors import ApiError
+from danqing.api.fields import Img2Img, Txt2Img
+from danqing.api.options import Options
+from danqing.api.translate import wish
+from danqing.engine.build import Workshop
+from danqing.engine.calls import Decode
+from danqing.engine.protocol import ImageFacts, Message
+from danqing.engine.settings import ROWS
+from danqing.errors import DanqingError
+from danqing.gallery import infotext
+from danqing.gallery import settings as gallery_settings
+from danqing.request import LIMITS, GenerateRequest, parsed
+from danqing.settings import Settings
+
+LATENT_BOUND = 2e-4
+CONTROL_BOUND = 5e-5
+PIXEL_BOUND = 2
+CLIENT = "parity"
+VERSION = "v1.10.1"
+
+
+@dataclass
+class Result:
+    """How far ours is from the recording; None where there is nothing to compare with. `note`: what else differs."""
+
+    latent: float | None = None
+    pixels: int | None = None
+    note: str = ""
+    bound: float = LATENT_BOUND
+
+    @property
+    def good(self) -> bool:
+        near = (self.latent is None or self.latent <= self.bound) and (self.pixels is None or self.pixels <= PIXEL_BOUND)
+        return near and not self.note.startswith("!")
+
+
+@dataclass
+class Ours:
+    """What the engine gave: pictures by place, latents in the order of their decoding."""
+
+    images: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+    latents: dict[int, list[np.ndarray[Any, Any]]] = field(default_factory=dict)
+    error: DanqingError | None = None
+
+
+class Replay:
+    """A data root with an engine on it."""
+
+    def __init__(self, data: Path, inputs: Path, out: Path, threads: int = 1) -> None:
+        self._inputs, self._out, self.data = inputs, out, data
+        rows = (*LIMITS, *ROWS, *gallery_settings.ROWS, *api_settings.ROWS)
+        settings = Settings(rows, {"engine_threads": threads})
+        self._ours, self._request = Ours(), GenerateRequest()
+        self.workshop = Workshop(data, settings, self._hear)
+        self._watch_decodes()
+        self._context: Any = SimpleNamespace(
+            library=self.workshop.library, settings=settings, options=Options(data), logins=SimpleNamespace(data=data)
+        )
+        self._set_options(data / "config.json")
+
+    def _set_options(self, path: Path) -> None:
+        if not path.is_file():
+            return
+        table = self._context.options.table
+        kept = {key: value for key, value in json.loads(path.read_text("utf-8")).items() if key in table}
+        usable = {}
+        for key, value in kept.items():
+            try:
+                usable |= self._context.options.checked({key: value})
+            except (DanqingError, ApiError):
+                continue
+        usable.pop("sd_model_checkpoint", None)
+        usable.pop("sd_checkpoint_hash", None)
+        self._context.options.set(CLIENT, usable)
+
+    def _watch_decodes(self) -> None:
+        """Write down the latents that plans decode, by picture."""
+        make = self.workshop.engine._make_plan
+
+        def watched(request: GenerateRequest, index: int, track: Any) -> Generator[Any, Any, Any]:
+            plan, answer = make(request, index, track), None
+            found = self._ours.latents.setdefault(index, [])
+            while True:
+                try:
+                    call = plan.send(answer)
+                except StopIteration as stop:
+                    return stop.value
+                if isinstance(call, Decode):
+                    found.append(call.latent.numpy())
+                answer = yield call
+
+        self.workshop.engine._make_plan = watched
+
+    def case(self, path: Path) -> Result:
+        """Draw the case and compare; the pictures and latents are written to the out folder."""
+        case = json.loads(path.read_text("utf-8"))
+        if "request" not in case or case["request"] is None:
+            return Result(note="no request")
+        try:
+            ours = self.draw(case["request"])
+        except (DanqingError, ApiError) as error:
+            if case.get("status", 200) >= 400:
+                return Result(note=f"refused, as recorded: {str(error)[:80]}")
+            return Result(note=f"! {error}")
+        if ours.error is not None:
+            return Result(note=f"! {ours.error.code}: {ours.error}")
+        self._write(path.stem, ours)
+        result = Result(bound=CONTROL_BOUND if path.stem.startswith("cn_") else LATENT_BOUND)
+        compare(path, case, ours, result)
+        return result
+
+    def draw(self, body: dict[str, Any]) -> Ours:
+        """The pictures of an API request.
+
+        Raises:
+            DanqingError, ApiError: as the API would answer.
+        """
+        body = self._filled(body)
+        fields = Img2Img(**body) if "init_images" in body else Txt2Img(**body)
+        request = wish(fields, self._context, CLIENT).request.resolved()
+        self._ours, self._request = Ours(), request
+        self.workshop.engine.submit("case", request)
+        while not self.workshop.engine.idle:
+            self.workshop.engine.step()
+        return self._ours
+
+    def _filled(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._filled(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self._filled(one) for one in value]
+        if isinstance(value, str) and value.startswith("@inputs/"):
+            return base64.b64encode((self._inputs / value.removeprefix("@inputs/")).read_bytes()).decode()
+        return value
+
+    def _hear(self, message: Message) -> None:
+        body, ours = message.body, self._ours
+        if body["event"] == "failed":
+            ours.error = DanqingError.from_dict(body["error"])
+        elif body["event"] == "image":
+            facts, index = ImageFacts.from_dict(body["facts"]), body["index"]
+            shape = (facts.height, facts.width, facts.channels)
+            ours.images[index] = np.frombuffer(message.blobs[0], np.uint8).reshape(shape)
+            request = parsed(body["request"]) if "request" in body else self._request
+            ours.texts[index] = infotext.write(request, facts, VERSION)
+
+    def _write(self, name: str, ours: Ours) -> None:
+        self._out.mkdir(parents=True, exist_ok=True)
+        for place, index in enumerate(sorted(ours.images)):
+            Image.fromarray(ours.images[index]).save(self._out / f"{name}.{place}.png")
+        for place, latent in enumerate(finals(ours)):
+            np.savez(self._out / f"{name}.{place}.npz", latent=latent)
+
+
+def finals(ours: Ours) -> list[np.ndarray[Any, Any]]:
+    """The latent of each picture that was finished, in the pictures' order: the last that its plan decoded.
+
+    A plan that draws several pictures (a script) has them all.
+    """
+    if len(ours.latents) == 1 and len(next(iter(ours.latents.values()))) > 1 and len(ours.images) > 1:
+        return next(iter(ours.latents.values()))
+    return [found[-1] for _, found in sorted(ours.latents.items()) if found]
+
+
+def compare(path: Path, case: dict[str, Any], ours: Ours, result: Result) -> None:
+    """Fill `result` from the recording beside `path`."""
+    _latents(path, ours, result)
+    images = [ours.images[index] for index in sorted(ours.images)]
+    count = case.get("n_images")
+    if count is not None and count != len(images) and not result.note:
+        result.note = f"! {len(images)} pictures, recorded {count}"
+    differences = []
+    for place, image in enumerate(images):
+        png = path.with_name(f"{path.stem}.{place}.png")
+        if not png.is_file():
+            continue
+        theirs = np.asarray(Image.open(png))
+        if theirs.shape != image.shape:
+            result.note = f"! picture {place} is {image.shape}, recorded {theirs.shape}"
+        else:
+            differences.append(int(np.abs(theirs.astype(int) - image.astype(int)).max()))
+    result.pixels = max(differences, default=None)
+    _infotext(case, ours, result)
+
+
+def _latents(path: Path, ours: Ours, result: Result) -> None:
+    recorded = path.with_name(f"{path.stem}.0.npz")
+    if not recorded.is_file():
+        return
+    file = np.load(recorded)
+    found = [file[key].astype(np.float64) for key in file if key.endswith("_latent")]
+    if not found:
+        return
+    theirs, mine = np.concatenate(found), finals(ours)
+    if len(theirs) < len(mine):  # a script that samples several times: the recording keeps the last
+        mine = mine[-len(theirs) :]
+    if len(mine) != len(theirs) or any(m.shape != t.shape for m, t in zip(mine, theirs, strict=True)):
+        result.note = f"! latents {[m.shape for m in mine]}, recorded {theirs.shape}"
+        return
+    distances = [np.linalg.norm(m - t) / max(np.linalg.norm(t), 1e-9) for m, t in zip(mine, theirs, strict=True)]
+    result.latent = float(max(distances))
+
+
+def _infotext(case: dict[str, Any], ours: Ours, result: Result) -> None:
+    info = case.get("info")
+    texts = info.get("infotexts", []) if isinstance(info, dict) else []
+    mine = [ours.texts[index] for index in sorted(ours.texts)]
+    if texts and mine and texts[0] not in mine and not result.note:
+        result.note = f"infotext {mine[0].rpartition(chr(10))[2]!r} recorded {texts[0].rpartition(chr(10))[2]!r}"
