@@ -110,7 +110,7 @@ def with_weights(network: Any, weights: Mapping[str, torch.Tensor]) -> Any:
 
 def write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata=metadata)
+    save_file({key: value.contiguous().clone() for key, value in tensors.items()}, path, metadata=metadata)
     return path
 
 

@@ -107,7 +107,7 @@ class Places:
             for name in names:
                 self._table["unet", name] = place
         for network, encoder in encoders:
-            for path, module in encoder.named_modules():
+            for path, module in _weighted(encoder):
                 name = path.removeprefix("text_model.").replace(".", "_")
                 self._table.setdefault((network, name), Place(network, path, module))
 
@@ -134,11 +134,16 @@ class Places:
         return found
 
 
+def _weighted(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that have a weight of their own."""
+    for path, module in network.named_modules():
+        if module._parameters.get("weight") is not None:
+            yield path, module
+
+
 def _unet_names(unet: nn.Module) -> Iterator[tuple[Place, Iterable[str]]]:
     blocks = dict(_original_blocks(unet))
-    for path, module in unet.named_modules():
-        if not path:
-            continue  # the network itself must not be held by what is remembered of it
+    for path, module in _weighted(unet):
         name = path.replace(".", "_")
         names = [name]
         if name in SINGLE:
