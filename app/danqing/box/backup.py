@@ -165,7 +165,7 @@ def _has_work(data: Path) -> bool:
     if not path.is_file():
         return False
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as connection:
-        return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM jobs)").fetchone()[0])
+        return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM job)").fetchone()[0])
     return True
 
 
@@ -222,6 +222,7 @@ def _write_checked(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Pa
         while block := file.read(1 << 20):
             digest.update(block)
             out.write(block)
+    target.chmod(0o600)
     os.utime(target, (member.mtime, member.mtime))
     if digest.hexdigest() != row["sha256"]:
         raise tarfile.TarError(f"{member.name} is altered")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ WAIT_SECONDS = 90.0
 """An attachment that was asked for with the launch comes some seconds after the boot."""
 ANY = "any"
 NONE = ("", "none")
+ATTACHED = ("/dev/sdf", "/dev/xvdf")
+"""The name that a data volume is attached under."""
+EBS = re.compile(r"^/dev/(nvme\d+n\d+|xvd[a-z]+|sd[a-z]+)$")
+ZERO_BYTES = 1 << 20
 STORE = "Amazon EC2 NVMe Instance Storage"
 STORE_FOLDERS = ("opt/dlami/nvme", "mnt/danqing-store")
 """The Deep Learning AMIs mount the instance store by themselves, at the first."""
@@ -28,17 +33,18 @@ class Disk:
     """A block device. `kind` is its file system, "" when there is none; `parts`: whether it has partitions."""
 
     path: str
-    serial: str
-    model: str
-    label: str
-    kind: str
-    mounted: str
-    parts: bool
-    size: int
+    serial: str = ""
+    model: str = ""
+    label: str = ""
+    kind: str = ""
+    mounted: bool = False
+    parts: bool = False
+    zero: bool = False
+    """Whether it begins with nothing but zeros, as a new volume does."""
 
     @property
     def blank(self) -> bool:
-        return not self.kind and not self.parts and not self.mounted
+        return self.zero and not (self.kind or self.parts or self.mounted)
 
     @property
     def store(self) -> bool:
@@ -46,32 +52,50 @@ class Disk:
 
 
 def disks() -> list[Disk]:
-    """All whole disks and their file systems, as lsblk sees them."""
-    columns = "PATH,SERIAL,MODEL,LABEL,FSTYPE,MOUNTPOINT,TYPE,SIZE"
-    rows = json.loads(tools.run("lsblk", "--json", "--bytes", "--output", columns))["blockdevices"]
-    return [_disk(row) for row in rows if row.get("type") in ("disk", "loop")]
+    """All whole disks, and what their first bytes say."""
+    rows = json.loads(tools.run("lsblk", "--json", "--output", "PATH,SERIAL,MODEL,MOUNTPOINT,TYPE"))["blockdevices"]
+    found = [_disk(row) for row in rows if EBS.match(str(row.get("path")))]
+    known = {os.path.realpath(disk.path) for disk in found}
+    # Where device nodes do not have the kernel's names, an attachment is known by the name that was asked for.
+    named = [probe(name) for name in ATTACHED if os.path.realpath(name) not in known and Path(name).is_block_device()]
+    return [disk for disk in (*found, *named) if Path(disk.path).is_block_device()]
 
 
 def _disk(row: dict[str, Any]) -> Disk:
-    text = {name: str(row.get(name) or "") for name in ("path", "serial", "model", "label", "fstype", "mountpoint")}
-    parts, size = bool(row.get("children")), int(row.get("size") or 0)
-    return Disk(
-        text["path"], text["serial"], text["model"], text["label"], text["fstype"], text["mountpoint"], parts, size
-    )
+    probed = probe(str(row["path"]))
+    serial, model = str(row.get("serial") or ""), str(row.get("model") or "")
+    parts = probed.parts or bool(row.get("children"))
+    return replace(probed, serial=serial, model=model, parts=parts, mounted=bool(row.get("mountpoint")))
+
+
+def probe(path: str) -> Disk:
+    """A device as its own bytes tell; nothing is believed that was noted elsewhere."""
+    lines = tools.quiet("blkid", "-p", "-o", "export", path).splitlines()
+    told = dict(line.split("=", 1) for line in lines if "=" in line)
+    label = told.get("LABEL", "").replace("\\", "")
+    return Disk(path, label=label, kind=told.get("TYPE", ""), parts="PTTYPE" in told, zero=_zero(path))
+
+
+def _zero(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return not any(file.read(ZERO_BYTES))
+    except OSError:
+        return False
 
 
 def choose(found: list[Disk], wanted: str) -> Disk | None:
     """The disk that is meant: `auto` the labelled one; `any` that, else the one blank disk; `vol-…` by serial; or a device."""
+    attached = next((disk for disk in found if disk.path in ATTACHED), None)
     if wanted.startswith("vol-"):
-        return next((disk for disk in found if disk.serial.replace("-", "") == wanted.replace("-", "")), None)
+        return next((disk for disk in found if disk.serial.replace("-", "") == wanted.replace("-", "")), attached)
     if wanted.startswith("/dev/"):
-        path = os.path.realpath(wanted)
-        return next((disk for disk in found if disk.path in (wanted, path)), None)
+        return next((disk for disk in found if os.path.realpath(disk.path) == os.path.realpath(wanted)), None)
     labelled = next((disk for disk in found if disk.label == LABEL), None)
     if labelled or wanted != ANY:
         return labelled
-    blank = [disk for disk in found if disk.blank and not disk.store and not disk.path.startswith("/dev/loop")]
-    return blank[0] if len(blank) == 1 else None
+    blank = [disk for disk in found if disk.blank and not disk.store]
+    return attached or (blank[0] if len(blank) == 1 else None)
 
 
 def wait_for(wanted: str, seconds: float = WAIT_SECONDS) -> Disk | None:

@@ -15,6 +15,8 @@ WAIT_SECONDS = 1500.0
 POLL_SECONDS = 0.5
 MOST_MODELS = 2
 """As many checkpoints stay in memory by default (setting engine_models)."""
+HOPELESS = ("driver_too_old", "gpu_broken")
+"""Errors that waiting does not mend."""
 STEPS = 20
 PROMPT = "a red circle on a white background"
 
@@ -53,8 +55,11 @@ def wait_until_ready(places: Places, client: Client, seconds: float) -> None:
         write(places, rows, ready=answer.status == 200)
         if answer.status == 200:
             return
+        if told.get("error") in HOPELESS:
+            raise BoxError("not_answering", seconds=round(since_start() - began), state=str(told["error"]))
         if time.monotonic() >= end:
-            state = next((row["name"] for row in rows if row["state"] == "running"), f"HTTP {answer.status}")
+            states = (f"{row['name']} {row['state']}" for row in rows if row["state"] != "done")
+            state = str(told.get("error") or next(states, f"HTTP {answer.status}"))
             raise BoxError("not_answering", seconds=int(seconds), state=state)
         time.sleep(POLL_SECONDS)
 

@@ -183,7 +183,7 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "bad_value",
         MEND,
         "{field} is “{value}”; {reason}.",
-        "{field} 为“{value}”：{reason}。",
+        "{field} 的值“{value}”不行：{reason}。",
     ),
     (
         "no_network",
@@ -326,6 +326,7 @@ def explained(error: Exception, **known: ParamValue) -> Exception:
         known: what the caller knows: region, instance_type, image, key, zones, other.
     """
     from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, boto.ClientError):
         return _of_answer(error, known)
@@ -337,8 +338,10 @@ def explained(error: Exception, **known: ParamValue) -> Exception:
         return CloudError("no_profile", profile=str(getattr(error, "kwargs", {}).get("profile", "?")))
     if isinstance(error, boto.InvalidRegionError | boto.NoRegionError):
         return CloudError("unknown_region", region=known.get("region", "?"))
-    if isinstance(error, boto.HTTPClientError):
+    if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
         return CloudError("no_endpoint", endpoint=_address(error))
+    if isinstance(error, ResponseParserError):
+        return CloudError("aws", operation="?", message="the answer is not AWS's", code="ResponseParserError")
     if isinstance(error, boto.WaiterError):
         return CloudError("aws", operation="wait", message=str(error), code="Waiter")
     return error

@@ -35,11 +35,14 @@ class Image:
     gigabytes: int
     root: str
     """Name of the root device."""
+    root_gb: int
     tags: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Image:
-        disks = [disk["Ebs"] for disk in row.get("BlockDeviceMappings", ()) if disk.get("Ebs")]
+        root = row.get("RootDeviceName") or "/dev/sda1"
+        mapped = [disk for disk in row.get("BlockDeviceMappings", ()) if disk.get("Ebs")]
+        disks = [disk["Ebs"] for disk in mapped]
         return cls(
             row["ImageId"],
             row.get("Name", ""),
@@ -48,7 +51,8 @@ class Image:
             datetime.datetime.fromisoformat(row["CreationDate"].replace("Z", "+00:00")),
             tuple(disk["SnapshotId"] for disk in disks if disk.get("SnapshotId")),
             sum(disk.get("VolumeSize", 0) for disk in disks),
-            row.get("RootDeviceName") or "/dev/sda1",
+            root,
+            next((disk["Ebs"].get("VolumeSize", 0) for disk in mapped if disk["DeviceName"] == root), 0),
             tags_of(row),
         )
 

@@ -194,7 +194,7 @@ def request(wish: Wish, place: Place, subnet: dict[str, Any]) -> dict[str, Any]:
         "MinCount": 1,
         "MaxCount": 1,
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
-        "BlockDeviceMappings": [{"DeviceName": place.image.root, "Ebs": _root(wish)}],
+        "BlockDeviceMappings": [{"DeviceName": place.image.root, "Ebs": _root(wish, place.image)}],
         "NetworkInterfaces": [
             {
                 "DeviceIndex": 0,
@@ -211,11 +211,12 @@ def request(wish: Wish, place: Place, subnet: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _root(wish: Wish) -> dict[str, Any]:
+def _root(wish: Wish, image: images.Image) -> dict[str, Any]:
+    size = max(wish.disk_gb, image.root_gb)
     return {
         "VolumeType": "gp3",
         "DeleteOnTermination": True,
-        **({"VolumeSize": wish.disk_gb} if wish.disk_gb else {}),
+        **({"VolumeSize": size} if size else {}),
         **({"VolumeInitializationRate": wish.init_rate} if wish.init_rate else {}),
         **({"Encrypted": True, "KmsKeyId": wish.kms_key} if wish.kms_key else {}),
     }
@@ -261,7 +262,7 @@ def _free(cloud: Cloud, wish: Wish, old: Instance, volume: dict[str, Any], say: 
         else:
             instances.stop(cloud, old, wait=True)
     if not old.spot:
-        volumes.detach(cloud, volume["VolumeId"])
+        volumes.detach(cloud, volume["VolumeId"], old.id)
     kept = volumes.snapshot(cloud, volume["VolumeId"], wish.name, "before-upgrade")
     say(f"Snapshot {kept} of the data is kept", f"已为数据保留快照 {kept}")
 

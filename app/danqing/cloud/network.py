@@ -140,6 +140,8 @@ def _new_profile(cloud: Cloud, iam: Any) -> None:
     with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):  # an earlier run was cut off here
         iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(trust), Tags=tag_list(PROJECT))
     policy = f"arn:{cloud.partition.name}:iam::aws:policy/AmazonSSMManagedInstanceCore"
-    iam.attach_role_policy(RoleName=ROLE, PolicyArn=policy)
+    # An emulator may have none of Amazon's own policies.
+    with contextlib.suppress(*([iam.exceptions.NoSuchEntityException] if cloud.emulated else [])):
+        iam.attach_role_policy(RoleName=ROLE, PolicyArn=policy)
     iam.create_instance_profile(InstanceProfileName=ROLE, Tags=tag_list(PROJECT))
     iam.add_role_to_instance_profile(InstanceProfileName=ROLE, RoleName=ROLE)

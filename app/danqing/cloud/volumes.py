@@ -45,10 +45,10 @@ def attach(cloud: Cloud, volume: str, instance: str) -> None:
         cloud.ec2.get_waiter("volume_in_use").wait(VolumeIds=[volume], WaiterConfig=WAIT)
 
 
-def detach(cloud: Cloud, volume: str) -> None:
+def detach(cloud: Cloud, volume: str, instance: str) -> None:
     """Take it off a stopped machine and wait until it is free."""
     with cloud.told(volume=volume):
-        cloud.ec2.detach_volume(VolumeId=volume)
+        cloud.ec2.detach_volume(VolumeId=volume, InstanceId=instance)
         cloud.ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=WAIT)
 
 
