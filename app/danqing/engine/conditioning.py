@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import re
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from danqing.engine.calls import Adapters, Call, Conditioning, Encode
+from danqing.library.embeddings import Embedding, Embeddings
 from danqing.prompt.chunks import Chunk, Cutter, paired
 from danqing.prompt.emphasis import Emphasis
 from danqing.prompt.parts import split_parts
 from danqing.prompt.schedule import Entry, Timeline, scheduled
 from danqing.prompt.tokenizer import tokenizer_of
+from danqing.prompt.triggers import Triggers
 
 if TYPE_CHECKING:
     from danqing.engine.models import Model
@@ -41,12 +44,20 @@ class _Course:
 
 
 class Conditionings:
-    """The conditionings of one pass; `empty` is what the empty prompt gives, where it was asked for."""
+    """The conditionings of one pass.
+
+    `empty` is what the empty prompt gives, where it was asked for; `infotext` the pairs that the prompts add to it.
+    """
 
     def __init__(
-        self, parts: list[tuple[_Course, float]], negative: _Course, empty: Conditioning | None = None
+        self,
+        parts: list[tuple[_Course, float]],
+        negative: _Course,
+        empty: Conditioning | None = None,
+        infotext: Mapping[str, str] | None = None,
     ) -> None:
         self._parts, self._negative, self.empty = parts, negative, empty
+        self.infotext: Mapping[str, str] = infotext or {}
         self._moments: dict[tuple[int, ...], Moment] = {}
 
     def at(self, call: int) -> Moment:
@@ -71,6 +82,7 @@ def conditionings(
     adapters: Adapters = (),
     base_steps: int | None = None,
     empty: bool = False,
+    embeddings: Embeddings | None = None,
 ) -> Generator[Call, Any, Conditionings]:
     """Encode the prompts of one pass.
 
@@ -79,48 +91,83 @@ def conditionings(
         prompt: without its tags of networks; `negative_prompt` as it was written.
         base_steps: for the hires pass, the first pass's `steps_total`; None takes the request's steps.
         empty: whether the empty prompt is wanted too (`pad_cond_uncond`).
+        embeddings: what words may stand for; None leaves them words.
     """
     options = request.options
     base = (request.steps if base_steps is None else base_steps) if hires else None
     timeline = Timeline(steps_total, base, options.use_old_scheduling)
-    reader = _Reader(request, model, adapters)
-    courses = []
-    for part in split_parts(prompt):
-        courses.append(((yield from reader.read(scheduled(part.text, timeline))), part.weight))
+    reader = _Reader(request, model, adapters, embeddings)
     negative = yield from reader.read(scheduled(negative_prompt, timeline), negative=True)
+    courses: dict[str, _Course] = {}
+    parts = split_parts(prompt)
+    for text in dict.fromkeys(part.text for part in parts):
+        courses[text] = yield from reader.read(scheduled(text, timeline))
     blank = (yield from reader.read([Entry(0, "")])).encoded[0] if empty else None
-    return Conditionings(courses, negative, blank)
+    return Conditionings([(courses[part.text], part.weight) for part in parts], negative, blank, reader.infotext())
 
 
 class _Reader:
     """Encodes the entries of a schedule in one call, for the mean that "Original" keeps is that of all of them."""
 
-    def __init__(self, request: GenerateRequest, model: Model, adapters: Adapters) -> None:
-        options = request.options
-        self._model, self._adapters = model, adapters
+    def __init__(
+        self, request: GenerateRequest, model: Model, adapters: Adapters, embeddings: Embeddings | None
+    ) -> None:
+        options, kinds = request.options, [encoder.kind for encoder in model.encoders]
+        self._model, self._adapters, self._embeddings = model, adapters, embeddings
         self._emphasis = Emphasis(options.emphasis)
-        self._zero_empty = any(encoder.kind == "open_clip_g" for encoder in model.encoders)
+        self._old = options.use_old_emphasis_implementation
+        self._zero_empty = "open_clip_g" in kinds
+        self._takes_clip_skip = kinds == ["clip_l"] or ("clip_l" in kinds and options.sdxl_clip_l_skip)
+        self._clip_skip = request.clip_skip if self._takes_clip_skip else 0
+        widths = tuple((encoder.kind, _width(encoder.module)) for encoder in model.encoders)
         self._cutters = [
-            Cutter(tokenizer_of(encoder.kind), emphasis=self._emphasis, backtrack=options.comma_padding_backtrack)
-            for encoder in model.encoders
+            Cutter(
+                tokenizer_of(kind),
+                embeddings.triggers(kind, widths) if embeddings else Triggers(),
+                self._emphasis,
+                options.comma_padding_backtrack,
+                self._old,
+            )
+            for kind in kinds
         ]
-        self._clip_skip = request.clip_skip if self._takes_clip_skip(options.sdxl_clip_l_skip) else 0
+        self._pairs: dict[str, str] = {}
+        self._used: dict[str, Embedding] = {}
+
+    def infotext(self) -> dict[str, str]:
+        """In the order in which the WebUI comes upon them; what was encoded last names its embeddings first."""
+        return dict(self._pairs)
 
     def read(self, entries: list[Entry], negative: bool = False) -> Generator[Call, Any, _Course]:
         prompts = tuple(self._cut(entry.text) for entry in entries)
+        self._note(entries, prompts)
         call = Encode(self._model, prompts, self._clip_skip, self._emphasis.value, self._adapters)
         encoded: tuple[Conditioning, ...] = yield call
         if negative and self._zero_empty and all(not entry.text for entry in entries):
             encoded = tuple(_zeroed(one) for one in encoded)
         return _Course(tuple(entries), encoded)
 
+    def _note(self, entries: list[Entry], prompts: tuple[tuple[Chunk, ...], ...]) -> None:
+        if self._old:
+            return
+        found = dict.fromkeys(placed.vectors for prompt in prompts for chunk in prompt for placed in chunk.vectors)
+        if found and self._embeddings is not None:
+            named = {one.name: one for one in found if isinstance(one, Embedding)}
+            self._used = named | {name: one for name, one in self._used.items() if name not in named}
+            self._pairs["TI hashes"] = ", ".join(
+                f"{re.sub('[:,]', '', name)}: {self._embeddings.short_hash(one)}" for name, one in self._used.items()
+            )
+        if self._emphasis is not Emphasis.ORIGINAL and any("(" in e.text or "[" in e.text for e in entries):
+            self._pairs["Emphasis"] = self._emphasis.value
+
     def _cut(self, text: str) -> tuple[Chunk, ...]:
         first, *others = (cutter.cut(text) for cutter in self._cutters)
         return paired(first, others[0]) if others else first
 
-    def _takes_clip_skip(self, sdxl_clip_l_skip: bool) -> bool:
-        kinds = [encoder.kind for encoder in self._model.encoders]
-        return kinds == ["clip_l"] or ("clip_l" in kinds and sdxl_clip_l_skip)
+
+def _width(module: Any) -> int:
+    """Numbers in a vector of a text encoder's tokens."""
+    text = getattr(module, "text_model", module)
+    return int(text.embeddings.token_embedding.weight.shape[1])
 
 
 def _zeroed(one: Conditioning) -> Conditioning:

@@ -145,6 +145,8 @@ def _weighted(hidden: torch.Tensor, chunks: Sequence[Sequence[Chunk]], emphasis:
     weighted = hidden * weights[..., None]
     if emphasis != Emphasis.ORIGINAL:
         return weighted
-    over = (0, 2, 3)
-    ratio = hidden.mean(over, keepdim=True) / weighted.mean(over, keepdim=True)
+    # Each mean over contiguous numbers, as the WebUI takes it: means lie near 0, where the order of summing shows.
+    before = torch.stack([hidden[:, i].contiguous().mean() for i in range(hidden.shape[1])])
+    after = torch.stack([weighted[:, i].contiguous().mean() for i in range(hidden.shape[1])])
+    ratio = (before / after)[:, None, None]
     return torch.where(ratio.isfinite(), weighted * ratio, weighted)

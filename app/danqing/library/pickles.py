@@ -75,10 +75,12 @@ class Inert:
 
 
 class Table(dict[Any, Any]):
-    """Stands for dict's kin; what a pickle sets on it beside its items is left out."""
+    """Stands for dict's kin; of what a pickle sets on it beside its items only a `ParameterDict`'s parameters are kept."""
 
-    def __setstate__(self, _state: object) -> None:
-        pass
+    def __setstate__(self, state: object) -> None:
+        parameters = state.get("_parameters") if isinstance(state, dict) else None
+        if isinstance(parameters, dict):
+            self.update(parameters)
 
 
 def _rebuild(storage: Any, offset: Any, shape: Any, stride: Any, *_rest: object) -> Spec:

@@ -42,14 +42,17 @@ class Cutter:
     Args:
         tokenizer: of the encoder that reads them.
         triggers: the embeddings that words may stand for.
-        emphasis: how weights are written; `OLD` is the WebUI's first way, weights from tokens, one chunk, the rest cut off.
+        emphasis: how weights are read.
         backtrack: see `BACKTRACK`; 0 cuts chunks wherever they end.
+        old: the WebUI's first way: every bracket among the tokens changes the weight of what follows, there is no `(x:1.3)` and
+            no `BREAK`, and what does not fit into one chunk is cut off.
     """
 
     tokenizer: Tokenizer
     triggers: Triggers = field(default_factory=Triggers)
     emphasis: Emphasis = Emphasis.ORIGINAL
     backtrack: int = BACKTRACK
+    old: bool = False
 
     def cut(self, prompt: str) -> tuple[Chunk, ...]:
         """The chunks of a prompt, one at least. A `BREAK` ends a chunk, even an empty one. Never raises."""
@@ -61,6 +64,8 @@ class Cutter:
         return CONTENT * (len(builder.chunks) - 1) + builder.last
 
     def _built(self, prompt: str) -> _Builder:
+        if self.old:
+            return self._built_old(prompt)
         builder = _Builder(self.backtrack)
         pieces = [Piece(prompt, 1.0)] if self.emphasis is Emphasis.NONE else parse(prompt)
         for piece in pieces:
@@ -70,6 +75,23 @@ class Cutter:
                 self._add(builder, piece)
         if builder.tokens or not builder.chunks:
             builder.flush(last=True)
+        return builder
+
+    def _built_old(self, prompt: str) -> _Builder:
+        builder = _Builder(0)
+        tokens = self.tokenizer.encode(prompt)
+        factors = {} if self.emphasis is Emphasis.NONE else self.tokenizer.brackets
+        weight, at = 1.0, 0
+        while at < len(tokens) and len(builder.tokens) < CONTENT:
+            found = self.triggers.find(tokens, at)
+            if tokens[at] in factors:
+                weight, found = weight * factors[tokens[at]], None
+            elif found is None:
+                builder.add([tokens[at]], weight)
+            elif len(builder.tokens) + found[0].length <= CONTENT:
+                builder.place(found[0], weight)
+            at += found[1] if found else 1
+        builder.flush(last=True)
         return builder
 
     def _add(self, builder: _Builder, piece: Piece) -> None:
