@@ -263,6 +263,30 @@ KINDS: Mapping[str, ErrorKind] = _rows(
     ),
     ("cannot_read", 2, "Cannot read {path}: {reason}.", "无法读取 {path}：{reason}。"),
     ("cannot_write", 2, "Cannot write {path}: {reason}.", "无法写入 {path}：{reason}。"),
+    (
+        "file_exists",
+        2,
+        "{path} is there already. Choose another name or add --overwrite.",
+        "{path} 已存在。请换一个名字或加上 --overwrite。",
+    ),
+    (
+        "merge_lacks",
+        422,
+        "The method “{method}” needs {count} checkpoints.",
+        "“{method}”需要 {count} 个模型。",
+    ),
+    (
+        "merge_misfit",
+        422,
+        "The checkpoints do not go together at {name}: {reason}.",
+        "模型无法合并或转换，问题在 {name}：{reason}。",
+    ),
+    (
+        "not_webui",
+        2,
+        "{path} is no WebUI folder: it has neither models, embeddings nor styles.csv.",
+        "{path} 不是 WebUI 的目录：其中没有 models、embeddings 或 styles.csv。",
+    ),
     ("no_infotext", 2, "{path} holds no infotext.", "{path} 中没有生成参数。"),
     (
         "data_locked",
