@@ -22,6 +22,7 @@ TABLE = Path(__file__).with_name("options.json")
 CLIENTS = 1000
 """Clients remembered; the ones longest quiet go first."""
 
+TAKEN_OVER = "webui-options.json"
 TEXT_LIMIT = 5000
 
 
@@ -92,12 +93,16 @@ class Options:
         self._path = data / "options.json"
         self._lock = threading.Lock()
         self._clients: OrderedDict[str, dict[str, Any]] = self._read()
+        self._taken_over = self._read_taken_over(data / TAKEN_OVER)
 
     def of(self, client: str) -> dict[str, Any]:
         """Every option as it stands for `client`."""
         with self._lock:
             mine = dict(self._clients.get(client, {}))
-        return {key: mine.get(key, row.default) for key, row in self.table.items()}
+        return {key: mine.get(key, self._default(key)) for key in self.table}
+
+    def _default(self, key: str) -> Any:
+        return self._taken_over.get(key, self.table[key].default)
 
     def row(self, key: str) -> Option:
         """
@@ -125,7 +130,7 @@ class Options:
         """
         with self._lock:
             mine = {**self._clients.pop(client, {}), **values}
-            self._clients[client] = {key: value for key, value in mine.items() if value != self.table[key].default}
+            self._clients[client] = {key: value for key, value in mine.items() if value != self._default(key)}
             while len(self._clients) > CLIENTS:
                 self._clients.popitem(last=False)
             try:
@@ -139,6 +144,13 @@ class Options:
             return OrderedDict((str(client), self._known(values)) for client, values in kept.items())
         except (OSError, ValueError, AttributeError):
             return OrderedDict()
+
+    def _read_taken_over(self, path: Path) -> dict[str, Any]:
+        """What `danqing library import` took over from a WebUI: the defaults of every client."""
+        try:
+            return self._known(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError, AttributeError):
+            return {}
 
     def _known(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What an earlier version kept and this one no longer takes is dropped."""
