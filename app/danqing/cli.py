@@ -160,6 +160,14 @@ def cloud(context: typer.Context) -> None:
     commands(context.args, prog_name="danqing cloud")
 
 
+@app.command("library", context_settings=PASSED_ON, add_help_option=False)
+def library_commands(context: typer.Context) -> None:
+    """Models on disk: list, hash, merge, convert, import (danqing library --help)."""
+    from danqing.library.cli import app as commands
+
+    commands(context.args, prog_name="danqing library")
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`. A name other than localhost is not looked up: it may change."""
     if host.lower() == "localhost":

@@ -16,18 +16,12 @@ from pathlib import Path
 import torch
 
 from danqing.library.header import Entry, Header
+from danqing.library.tensors import DTYPES, FLOATS
 
 PIECE = 16 * 1024 * 1024
 """Bytes a read: on a fresh cloud disk large reads are many times as fast as page faults."""
 
 ALIGNMENT = 64
-
-DTYPES = {
-    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
-    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2},
-    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
-}
-FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 
 
 @dataclass(frozen=True, slots=True)
