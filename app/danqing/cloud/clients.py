@@ -6,6 +6,7 @@ With an endpoint that is not Amazon's (an emulator), made-up credentials do.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -67,6 +68,7 @@ class Cloud:
 
     def _make(self, service: str, region: str) -> Any:
         import boto3
+        import botocore.session
         from botocore.config import Config
 
         # Quick to give up on an emulator, patient with Amazon.
@@ -74,7 +76,9 @@ class Cloud:
             retries={"mode": "standard", "total_max_attempts": 1 if self.emulated else 5}, connect_timeout=10
         )
         with self.told():
-            session = boto3.session.Session(region_name=region)
+            inner = botocore.session.get_session()
+            inner.register_component("data_loader", _descriptions())
+            session = boto3.session.Session(region_name=region, botocore_session=inner)
             keys: dict[str, str] = {}
             if self.emulated and session.get_credentials() is None:
                 keys = {"aws_access_key_id": "emulated", "aws_secret_access_key": "emulated"}
@@ -100,6 +104,14 @@ class Cloud:
             for page in self.client(service).get_paginator(operation).paginate(**arguments):
                 found += page[key]
             return found
+
+
+@functools.cache
+def _descriptions() -> Any:
+    """The descriptions of AWS's services, read once for all clients: EC2's alone is megabytes."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _profile_region() -> str:

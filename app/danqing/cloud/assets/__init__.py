@@ -1,0 +1,1 @@
+"""Files that go with the commands: the CloudFormation template."""
