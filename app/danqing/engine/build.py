@@ -14,6 +14,7 @@ from danqing.engine.runner import Runner
 from danqing.engine.scheduler import Limits
 from danqing.engine.store import ModelStore
 from danqing.engine.studio import Studio
+from danqing.library.embeddings import Embeddings
 from danqing.library.index import Checkpoint, Library
 from danqing.library.networks import Networks
 from danqing.request import GenerateRequest
@@ -47,7 +48,7 @@ class Workshop:
         self.device = choose_device(settings.get_str("engine_device"))
         self.dtype = choose_dtype(settings.get_str("engine_dtype"), self.device)
         self.library = Library(data)
-        self.studio = Studio(data, self.library, Networks(data))
+        self.studio = Studio(data, self.library, Networks(data), Embeddings(data))
         self.runner = Runner(self.device, settings.get_int("engine_threads"))
         self.models = ModelStore(self._load, settings.get_int("engine_models"), self.runner.forget)
         self.engine = Engine(

@@ -15,6 +15,7 @@ from danqing.request import GenerateRequest, input_path
 if TYPE_CHECKING:
     from PIL import Image
 
+    from danqing.library.embeddings import Embeddings
     from danqing.library.index import Checkpoint, Library
     from danqing.library.networks import Networks
 
@@ -26,6 +27,7 @@ class Studio:
     data: Path
     library: Library
     networks: Networks
+    embeddings: Embeddings
 
     def checkpoint(self, name: str) -> Checkpoint:
         """
