@@ -33,7 +33,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seen = {**size, "image_size": 32, "patch_size": 16}
     said = {**size, "vocab_size": len(WORDS), "max_position_embeddings": 64}
     torch.manual_seed(0)
-    ends = {"sep_token_id": 3, "pad_token_id": 0, "eos_token_id": 3}
     blip = BlipForConditionalGeneration(
         BlipConfig(
             vision_config=seen,

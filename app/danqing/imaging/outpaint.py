@@ -81,48 +81,52 @@ def new_area(size: tuple[int, int], by: Margins, inset: tuple[int, int] = (0, 0)
 
 
 def shaped_noise(picture: Array, painted: Array, quality: float = 1.0, variation: float = 0.05, seed: int = 0) -> Array:
-    """Noise with the texture and the colours of the known part of a picture, laid into the unknown part.
+    """A picture continued into its unknown part by noise of the known part's texture and colours.
 
-    The noise takes the picture's Fourier magnitudes and its own phases, with a random hue; then the known part's histogram.
+    The method of g-diffuser (parlance-zz, https://github.com/parlance-zz/g-diffuser-bot, Unlicense): noise is given the
+    picture's Fourier magnitudes and phases, then the histogram of what is known.
 
     Args:
         picture: (h, w, 3) float, 0..1.
         painted: (h, w) float, 0..1: 1 where the picture is unknown.
-        quality: exponent of the noise's spectrum; larger is smoother.
-        variation: share of the noise's own colours.
+        quality: exponent of the picture's spectrum; larger is smoother.
+        variation: share of colour in the noise; the rest is grey.
 
     Returns: (h, w, 3) float64, 0..1; the known part is the picture's.
     """
-    rng = np.random.RandomState(seed)
-    height, width = painted.shape
-    known, unknown = painted < 0.99, painted > 1e-3
-    if not known.any() or not unknown.any():
-        return np.clip(np.asarray(picture, np.float64), 0, 1)
-    windowed = picture * (1 - painted)[:, :, None]
-    missing = max(float(painted.mean()), 0.0)
-    windowed = windowed * math.sqrt(1 / max(1 - missing, 1e-3)) if missing < 1 else windowed
-    grey = rng.random_sample((height, width)) * 2 - 1
-    noise = np.broadcast_to(grey[:, :, None], (height, width, 3))
-    own = rng.random_sample((height, width, 3)) * 2 - 1
-    noise = variation * own + (1 - variation) * noise
-    ring = _bell(height, width) ** max(quality, 0.0)
-    spectrum = np.fft.fft2(noise, axes=(0, 1), norm="ortho")
-    magnitude = np.abs(np.fft.fft2(windowed, axes=(0, 1), norm="ortho"))
-    magnitude *= np.fft.ifftshift(0.5 + ring / 2)[:, :, None]
-    shaped = np.real(np.fft.ifft2(magnitude**2 * np.exp(1j * np.angle(spectrum)), axes=(0, 1), norm="ortho"))
-    shaped = _stretched(shaped)
-    shaped[unknown] = match_histograms(shaped[unknown][:, None, :] ** 1.0, np.asarray(picture[known])[:, None, :])[:, 0]
-    weight = painted[:, :, None]
-    return np.asarray(np.clip(picture * (1 - weight) + shaped * weight, 0, 1))
+    mask = np.asarray(painted, np.float64)[:, :, None]
+    known, unknown = painted < 1e-3, painted > 1e-6
+    brightest = float((picture * (1 - mask)).max())
+    if not known.any() or not unknown.any() or brightest <= 0:
+        return np.asarray(np.clip(picture, 0, 1), np.float64)
+    average = np.asarray(picture).mean()
+    spectrum = _fft(picture * (1 - mask) / brightest + average * mask)
+    magnitude = np.abs(spectrum)
+    phase = np.divide(spectrum, magnitude, out=np.ones_like(spectrum), where=magnitude > 0)
+    noise = np.random.default_rng(seed).random(picture.shape)
+    noise = noise * variation + (1 - variation) * noise.mean(axis=2, keepdims=True)
+    soft = np.real(_ifft(_fft(noise) * _window(*painted.shape)[:, :, None]))
+    shaped = np.real(_ifft(np.abs(_fft(soft)) ** 2 * magnitude**quality * phase))
+    shaped -= shaped.min()
+    shaped /= max(float(shaped.max()), 1e-12)
+    shaped[unknown] = match_histograms(shaped[unknown], np.asarray(picture[known], np.float64))
+    return np.asarray(np.clip(picture * (1 - mask) + shaped * mask, 0, 1))
 
 
-def _bell(height: int, width: int) -> Array:
-    """A separable Gaussian over the picture, 1 in the middle."""
-    y = np.linspace(-1, 1, height)[:, None]
-    x = np.linspace(-1, 1, width)[None, :]
-    return np.asarray(np.exp(-4 * (y**2 + x**2)))
+def _fft(values: Array) -> Array:
+    """Of each channel, low frequencies in the middle."""
+    axes = (0, 1)
+    return np.asarray(np.fft.ifftshift(np.fft.fft2(np.fft.fftshift(values, axes), axes=axes, norm="ortho"), axes))
 
 
-def _stretched(values: Array) -> Array:
-    low, high = float(values.min()), float(values.max())
-    return (values - low) / max(high - low, 1e-12)
+def _ifft(values: Array) -> Array:
+    axes = (0, 1)
+    return np.asarray(np.fft.ifftshift(np.fft.ifft2(np.fft.fftshift(values, axes), axes=axes, norm="ortho"), axes))
+
+
+def _window(height: int, width: int, spread: float = 3.14) -> Array:
+    """The fall-off of the first noise's spectrum: product of two Cauchy bells, 1 in the middle."""
+    short = min(height, width)
+    y = (np.arange(height) / height * 2 - 1) * (height / short)
+    x = (np.arange(width) / width * 2 - 1) * (width / short)
+    return np.asarray((1 / ((y[:, None] ** 2 + 1) * (x[None, :] ** 2 + 1))) ** (spread / 3.14))
