@@ -25,6 +25,8 @@ def meta_unet(shape: UnetShape, number_width: int = 256) -> Any:
     """A `UNet2DConditionModel` on the meta device. `number_width`: numbers that SDXL makes of each size and crop."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
+    from danqing.engine.odd_sizes import even
+
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in shape.attends)
     up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(shape.attends))
     added: dict[str, Any] = {}
@@ -35,7 +37,7 @@ def meta_unet(shape: UnetShape, number_width: int = 256) -> Any:
             "projection_class_embeddings_input_dim": shape.vector,
         }
     with torch.device("meta"):
-        return UNet2DConditionModel(
+        unet = UNet2DConditionModel(
             in_channels=shape.in_channels,
             out_channels=shape.out_channels,
             down_block_types=down,
@@ -49,6 +51,7 @@ def meta_unet(shape: UnetShape, number_width: int = 256) -> Any:
             use_linear_projection=shape.linear,
             **added,
         )
+    return even(unet)
 
 
 def meta_vae(shape: VaeShape, scale: float) -> Any:

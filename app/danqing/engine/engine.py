@@ -168,6 +168,8 @@ class Engine:
 
     def _collect_loaded(self) -> None:
         for picture in [p for p in self._loading if p.loading is not None and p.loading.done()]:
+            if picture not in self._loading:  # dropped with the one before it
+                continue
             self._loading.remove(picture)
             future, picture.loading = picture.loading, None
             if future is None:

@@ -59,6 +59,10 @@ class Guide:
     concat: torch.Tensor | None = None
     empty: Conditioning | None = None
     """The empty prompt's conditioning, for the option pad_cond_uncond."""
+    scale: float | None = None
+    """The guidance scale, where it is not the request's: DDIM CFG++ counts otherwise."""
+    both: bool = False
+    """The sampler wants the unconditional prediction too, at any scale."""
     size: tuple[int, int] = (512, 512)
     """Width and height of the pass in pixels."""
     hints: Hints | None = None
@@ -75,9 +79,9 @@ class Guide:
         if self._edits:
             return (yield from self._edit(x, t, moment))
         skip = self._skips(sigma, call, total)
-        scale = 1.0 if skip else self.request.cfg_scale
+        scale = 1.0 if skip else self.request.cfg_scale if self.scale is None else self.scale
         # With scale 1 and one part of weight 1 the unconditional row cancels out.
-        alone = skip or (scale == 1.0 and len(moment.parts) == 1 and moment.parts[0][1] == 1.0)
+        alone = skip or (not self.both and scale == 1.0 and len(moment.parts) == 1 and moment.parts[0][1] == 1.0)
         rows = [self._row(x, t, part, call, total, negative=False) for part, _ in moment.parts]
         if not alone:
             rows.append(self._row(x, t, moment.uncond, call, total, negative=True))

@@ -106,4 +106,4 @@ def _start(
 
 def unit_pixels(pixels: np.ndarray[Any, Any]) -> torch.Tensor:
     """uint8 (h, w, 3) as float32 in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).float() / 255 * 2 - 1
+    return torch.from_numpy(np.array(pixels)).float() / 255 * 2 - 1

@@ -41,6 +41,8 @@ class Canvas:
     latent_mask: Image.Image | None = None
     shown: Image.Image | None = None
     over: Image.Image | None = None
+    whole: Image.Image | None = None
+    """The input picture before "only masked" cut into it."""
     box: Box | None = None
     target: Any = None
 
@@ -58,6 +60,7 @@ def canvas(
     if made.shown is not None:
         if made.shown.size != made.image.size:
             made.shown = resize.resize_image(request.resize_mode, made.shown, *made.image.size)
+        made.whole = made.image
         if request.options.overlay_inpaint:
             made.over = masks.overlay(made.image, made.shown)
     if made.box is not None:
@@ -120,6 +123,8 @@ def image_to_image(scene: Scene) -> Generator[Call, Any, Repainted]:
     hands.guide.concat = yield from _concat(scene, hands.model, made, pixels, latent)
     result = yield from passes.sampled(scene, stage, hands)
     drawn = yield from passes.decoded(scene, hands.model, result)
+    if request.inpaint is not None and request.inpaint.soft is not None and repaint is not None:
+        yield Work(lambda: _soften(request, made, result, latent, repaint))
     painted: Repainted = yield Work(lambda: _finished(request, made, drawn, hands.model))
     return painted
 
@@ -157,7 +162,9 @@ def _masked(scene: Scene, made: Canvas, latent: torch.Tensor) -> tuple[torch.Ten
     if made.latent_mask is None or inpaint is None:
         return latent, None
     _, height, width = latent.shape
-    repaint = torch.from_numpy(masks.latent_mask(made.latent_mask, width, height, inpaint.round))[None]
+    # Soft inpainting lives off the mask's grey values, whatever the request says of rounding.
+    rounded = inpaint.round and inpaint.soft is None
+    repaint = torch.from_numpy(masks.latent_mask(made.latent_mask, width, height, rounded))[None]
     if inpaint.fill == FILL_NOISE:
         drawn = noise.PictureNoise(scene.request.rng, scene.seed).first(tuple(latent.shape))
         latent = latent * (1 - repaint) + drawn * repaint
@@ -192,6 +199,7 @@ def _concat(
             mask = torch.from_numpy(np.asarray(made.mask.convert("L")).astype(np.float32) / 255)[None]
             mask = mask.round() if scene.request.inpaint.round else mask
         weight = scene.request.options.inpainting_mask_weight
+        scene.tell({"Conditional mask weight": weight})
         outside = yield from passes.encoded_image(scene, model, pixels * (1 - mask[0] * weight)[..., None])
         outside = _fitted(outside, height, width)
         small = torch.nn.functional.interpolate(mask[None], size=(height, width))[0]
@@ -202,6 +210,21 @@ def _concat(
     if model.in_channels == DEPTH_CHANNELS:
         return (yield from passes.blank_concat(scene, model, stage_of(scene.request)))
     return None
+
+
+def _soften(
+    request: GenerateRequest, made: Canvas, result: torch.Tensor, latent: torch.Tensor, repaint: torch.Tensor
+) -> None:
+    """Lay over the result only what the sampler has left alone."""
+    assert request.inpaint is not None and request.inpaint.soft is not None
+    if made.whole is None:
+        return
+    mask = soft.composite_mask(
+        result.numpy(), latent.numpy(), repaint[0].numpy(), request.width, request.height, request.inpaint.soft
+    )
+    made.shown = mask if made.box is None else soft.uncropped(mask, made.box, made.whole.size)
+    if request.options.overlay_inpaint:
+        made.over = masks.overlay(made.whole, made.shown)
 
 
 def _fitted(latent: torch.Tensor, height: int, width: int) -> torch.Tensor:

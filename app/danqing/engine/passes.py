@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from danqing.engine import told
+from danqing.engine import catalog, told
 from danqing.engine.calls import Call, Decode, EncodeImage, Load, Track
 from danqing.engine.conditioning import Conditionings, conditionings
 from danqing.engine.guidance import Guide, Hints, Switch
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 INPAINT_CHANNELS, EDIT_CHANNELS, DEPTH_CHANNELS = 9, 8, 5
 """Input channels of UNets that see more than the latent: mask and masked picture, picture, depth."""
+
+CFGPP_DIVISOR = 12.5
+"""CFG++ scales lie in 0..1; the WebUI divides, so that the usual numbers do (spec 9.3)."""
 
 TIMESTEPS = 1000
 
@@ -177,6 +180,7 @@ def ready(scene: Scene, stage: Stage, networks: Resolved | None = None) -> Gener
     view = view_of(model)
     scene.tell(told.of_prompts(request, stage, prompt_steps(spec_of(request, stage, view))))
     encoded = yield from _encoded(scene, stage, model, view, networks)
+    row = catalog.sampler(stage.sampler)
     guide = Guide(
         request,
         model,
@@ -184,6 +188,8 @@ def ready(scene: Scene, stage: Stage, networks: Resolved | None = None) -> Gener
         adapters=networks.adapters,
         merging=_merging(request, stage),
         empty=encoded.empty,
+        scale=request.cfg_scale / CFGPP_DIVISOR if row.needs_uncond else None,
+        both=row.needs_uncond,
         size=(stage.width, stage.height),
         hints=scene.hints,
     )
@@ -206,7 +212,9 @@ def _encoded(
         adapters=networks.adapters,
         base_steps=prompt_steps(spec_of(request, first_stage(request), view)) if stage.hires else None,
         empty=request.options.pad_cond_uncond,
+        embeddings=scene.studio.embeddings,
     )
+    scene.tell(dict(found.infotext))
     return found
 
 
@@ -238,8 +246,7 @@ def _refiner(scene: Scene, stage: Stage, hands: Hands) -> Switch | None:
 
     def take_over() -> Generator[Call, Any, tuple[Model, Conditionings]]:
         model = yield from load(scene, name)
-        title = model.checkpoint.title.rpartition("/")[2]
-        hands.guide.told |= {"Refiner": title if model.hash10 in title else f"{model.checkpoint.base} [{model.hash10}]"}
+        hands.guide.told |= {"Refiner": f"{model.checkpoint.base} [{model.hash10}]"}
         hands.guide.told |= {"Refiner switch at": at}
         if by_steps:
             hands.guide.told["Refiner switch by sampling steps"] = "True"
@@ -283,6 +290,8 @@ def blank_concat(scene: Scene, model: Model, stage: Stage) -> Generator[Call, An
         DanqingError: `not_available`, for a depth-guided model, which cannot do without.
     """
     channels = model.in_channels
+    if channels == INPAINT_CHANNELS:
+        scene.tell({"Conditional mask weight": scene.request.options.inpainting_mask_weight})
     _, height, width = stage.shape
     if channels == INPAINT_CHANNELS:
         grey = yield from encoded_image(scene, model, torch.zeros(height * 8, width * 8, 3))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from danqing.engine import encoding, vae
+from danqing.engine import encoding, unet, vae
 from danqing.engine.calls import Conditioning, Denoise, Encode, Row
 from danqing.engine.models import Model
 from danqing.engine.patching import Patcher
@@ -69,17 +69,13 @@ class Runner:
         call = payloads[0][0]
         model: Model = call.model
         rows = [row for _, part in payloads for row in part]
-        dtype = model.unet.dtype
-        x = torch.stack([row.x for row in rows]).to(self.device, dtype)
-        t = torch.tensor([row.t for row in rows], dtype=torch.float32, device=self.device)
-        context = torch.stack([row.context for row in rows]).to(self.device, dtype)
         tiled = (model.unet,) if call.tiling else ()
         with (
             circular(*tiled),
             merged_tokens(model.unet, call.merging),
             self._patcher.patched(model, call.adapters, "unet"),
         ):
-            out = model.unet(x, t, encoder_hidden_states=context, return_dict=False)[0].float().cpu()
+            out = unet.forward(model, rows, self.device)
         answers, start = [], 0
         for _, part in payloads:
             answers.append(list(out[start : start + len(part)].unbind(0)))

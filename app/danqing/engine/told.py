@@ -119,6 +119,8 @@ def of_sampling(request: GenerateRequest, stage: Stage) -> Pairs:
         for label, value in (("min sigma", options.sigma_min), ("max sigma", options.sigma_max), ("rho", options.rho)):
             if value:
                 found[f"Schedule {label}"] = value
+    if row.family is Family.SIGMA and catalog.resolved_schedule(stage.sampler, stage.scheduler) == "Beta":
+        found["Beta schedule alpha"], found["Beta schedule beta"] = options.beta_dist_alpha, options.beta_dist_beta
     if row.family is Family.SIGMA and options.sgm_noise_multiplier and stage.start is None:
         found["SGM noise multiplier"] = "True"
     found |= _churn(request, row)
