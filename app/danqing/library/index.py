@@ -8,24 +8,22 @@ fresh machine can draw.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import danqing
 from danqing.errors import DanqingError
+from danqing.library.hashes import HashCache, Stamp
 from danqing.library.shapes import towers
 from danqing.library.weights import FOLDER_PARTS, Weights, is_folder_model, open_weights, part_files
 
 MINI = Path(danqing.__file__).parent / "mini" / "weights" / "danqing-mini.safetensors"
 """The miniature model that ships with the package."""
-
-Stamp = tuple[str, int, int]
-"""What tells one state of a file from another: path, bytes, time of the last change in ns."""
 
 EXTENSIONS = (".safetensors", ".ckpt")
 OLD_HASH = (0x100000, 0x10000)
@@ -74,9 +72,9 @@ class Checkpoint:
         return ids
 
 
-def natural(name: str) -> list[tuple[int, str, int]]:
-    """Sort key: lower case, digit runs compared as numbers."""
-    return [(1, "", int(p)) if p.isdigit() else (0, p, 0) for p in re.split(r"(\d+)", name.lower()) if p]
+def natural(name: str) -> list[Any]:
+    """Sort key: lower case, digit runs compared as numbers; text and numbers take turns in it."""
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"(\d+)", name.lower()))]
 
 
 class Library:
@@ -85,7 +83,7 @@ class Library:
     def __init__(self, data: Path) -> None:
         self.folder = data / "models" / "Stable-diffusion"
         self.folders = (self.folder, data / "models" / "diffusers")
-        self._hashes = data / "cache" / "hashes"
+        self._hashes = HashCache(data / "cache" / "hashes")
         self._lock = threading.Lock()
         self._known: dict[Stamp, Checkpoint] = {}
 
@@ -155,7 +153,7 @@ class Library:
             OSError: the file cannot be read.
         """
         stamp = stamp_of(path)
-        known = self._read_hash(stamp) if stamp is not None else None
+        known = self._hashes.get(stamp) if stamp is not None else None
         if known is not None:
             return known
         with main_file(path).open("rb") as file:
@@ -165,9 +163,9 @@ class Library:
 
     def record(self, stamp: Stamp | None, sha256: str) -> None:
         """Keep a sha256 that somebody who read the whole file has found; `stamp` was taken before the reading."""
-        if stamp is None or self._read_hash(stamp) == sha256:
+        if stamp is None or self._hashes.get(stamp) == sha256:
             return
-        self._write_hash(stamp, sha256)
+        self._hashes.put(stamp, sha256)
         with self._lock:
             self._known.pop(stamp, None)
 
@@ -180,38 +178,13 @@ class Library:
         sha256 = known.sha256 if known else None
         if known is not None and sha256 is not None:
             return known
-        sha256 = self._read_hash(key)
+        sha256 = self._hashes.get(key)
         if known is None:
             known = _inspect(name, path)
         known = replace(known, sha256=sha256)
         with self._lock:
             self._known[key] = known
         return known
-
-    def _hash_file(self, key: Stamp) -> Path:
-        return self._hashes / (
-            hashlib.sha1(key[0].encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest() + ".json"
-        )
-
-    def _read_hash(self, key: Stamp) -> str | None:
-        try:
-            row = json.loads(self._hash_file(key).read_text("utf-8"))
-            return str(row["sha256"]) if (row["size"], row["mtime_ns"]) == key[1:] else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _write_hash(self, key: Stamp, digest: str) -> None:
-        """One small file a model, replaced whole: two processes may hash at once. A full disk only costs hashing again."""
-        file = self._hash_file(key)
-        temporary = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(
-                json.dumps({"path": key[0], "size": key[1], "mtime_ns": key[2], "sha256": digest}), "utf-8"
-            )
-            temporary.replace(file)
-        except OSError:
-            temporary.unlink(missing_ok=True)
 
 
 def _named(name: str, found: list[Checkpoint]) -> Checkpoint | None:
