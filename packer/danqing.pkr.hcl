@@ -12,6 +12,7 @@ locals {
     "danqing:version"  = var.version
     "danqing:revision" = var.revision
     "danqing:base"     = var.base
+    "danqing:user"     = var.ssh_username
   }, var.tags)
 }
 
@@ -40,7 +41,8 @@ source "amazon-ebs" "danqing" {
     # modern: end
   }
 
-  instance_type               = var.instance_type
+  # one or the other: the plugin refuses both
+  instance_type               = length(var.spot_instance_types) > 0 ? "" : var.instance_type
   spot_price                  = var.spot_price
   spot_instance_types         = var.spot_instance_types
   iam_instance_profile        = var.instance_profile
@@ -77,7 +79,7 @@ source "amazon-ebs" "danqing" {
     kms_key_id            = var.kms_key_id
   }
 
-  encrypt_boot = var.encrypt
+  encrypt_boot = var.encrypt ? true : null
   kms_key_id   = var.kms_key_id
   ami_regions  = var.ami_regions
   ami_users    = var.ami_users

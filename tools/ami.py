@@ -31,12 +31,16 @@ INSTALL = (
 )
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Nothing is built; the message says why and what to do."""
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="ami", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="ami",
+        description=(__doc__ or "").partition("\n")[0],
+        epilog="what follows -- is handed to packer build",
+    )
     parser.add_argument("command", choices=("build", "plan"))
     parser.add_argument("--base", default=bases.DEFAULT_BASE)
     parser.add_argument("--region", default="us-east-1")
@@ -44,35 +48,42 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", default="", help="lists with commas")
     for name in ("spot", "encrypt", "session-manager", "marketplace", "accept-licenses", "protect"):
         parser.add_argument(f"--{name}", action="store_true")
-    parser.add_argument("more", nargs="*", help="handed to packer build")
-    return parser.parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    mine = given[: given.index("--")] if "--" in given else given
+    asked = parser.parse_args(mine)
+    asked.more = given[len(mine) + 1 :]
+    return asked
 
 
 def check(asked: argparse.Namespace) -> None:
     """Refuse what cannot work together, before anybody is asked.
 
     Raises:
-        Refused: with what to change.
+        RefusedError: with what to change.
     """
     if asked.kms and not asked.encrypt:
-        raise Refused("KMS names a key for encryption: add ENCRYPT=1.")
+        raise RefusedError("KMS names a key for encryption: add ENCRYPT=1.")
     if asked.session_manager and not asked.profile:
-        raise Refused("SSM=1 needs PROFILE, an instance profile with AmazonSSMManagedInstanceCore.")
+        raise RefusedError("SSM=1 needs PROFILE, an instance profile with AmazonSSMManagedInstanceCore.")
     if asked.encrypt and not asked.kms and (asked.accounts or asked.organisations or asked.units):
-        raise Refused("An image encrypted with the account's default key cannot be shared: name a key with KMS=...")
+        raise RefusedError(
+            "An image encrypted with the account's default key cannot be shared: name a key with KMS=..."
+        )
     if asked.marketplace:
         _check_market(asked)
 
 
 def _check_market(asked: argparse.Namespace) -> None:
     if asked.encrypt:
-        raise Refused("Marketplace takes no encrypted snapshots: leave ENCRYPT out.")
+        raise RefusedError("Marketplace takes no encrypted snapshots: leave ENCRYPT out.")
     if asked.region != MARKET_REGION:
-        raise Refused(
+        raise RefusedError(
             f"Marketplace takes images from {MARKET_REGION} only: make ami MARKETPLACE=1 REGION={MARKET_REGION}"
         )
     if asked.regions or asked.accounts or asked.organisations or asked.units:
-        raise Refused("Marketplace copies and shares by itself: leave REGIONS, ACCOUNTS, ORGANISATIONS and UNITS out.")
+        raise RefusedError(
+            "Marketplace copies and shares by itself: leave REGIONS, ACCOUNTS, ORGANISATIONS and UNITS out."
+        )
 
 
 def listed(text: str) -> list[str]:
@@ -153,7 +164,7 @@ def build(asked: argparse.Namespace) -> int:
     """Look for the base, then build. Nothing that costs starts before every check has passed.
 
     Raises:
-        Refused: this machine's Packer will not do.
+        RefusedError: this machine's Packer will not do.
     """
     look = [sys.executable, "-m", "danqing.cloud", "check-base", "--base", asked.base, "--region", asked.region]
     look += ["--marketplace"] if asked.marketplace else []
@@ -162,7 +173,7 @@ def build(asked: argparse.Namespace) -> int:
         return status
     found = json.loads(subprocess.run([*look, "--json"], cwd=ROOT, capture_output=True, text=True, check=True).stdout)
     if trouble := packer_trouble():
-        raise Refused(trouble)
+        raise RefusedError(trouble)
     (ROOT / "build" / "ami").mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PACKER_CONFIG_DIR": str(ROOT / "build" / "packer"), "CHECKPOINT_DISABLE": "1"}
     for step in (["packer", "init", "packer"], command(asked, found["image"])):
@@ -182,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         return plan(asked) if asked.command == "plan" else build(asked)
     except CloudError as error:
         print(error, file=sys.stderr)
-    except Refused as refused:
+    except RefusedError as refused:
         print(refused, file=sys.stderr)
     return 2
 

@@ -40,6 +40,6 @@ sed -i 's/^def identify_platform():$/&\n    return CloudNames.AWS/' \
     "$root/usr/lib/python3/dist-packages/cloudinit/sources/DataSourceEc2.py"
 
 chroot "$root" systemctl -q enable cloud-init-local cloud-init cloud-config cloud-final ssh
-# a container has neither
+# a container has neither devices, nor terminals, nor modules to load
 chroot "$root" systemctl -q mask systemd-udevd.service getty@tty1.service console-getty.service
-chroot "$root" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer
+chroot "$root" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer nvmf-autoconnect.service
