@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +86,8 @@ class Bench:
 
     def finish(self) -> None:
         while not self.engine.idle:
-            self.engine.step()
+            if not self.engine.step():
+                time.sleep(0.002)  # a thread that reads a checkpoint needs the interpreter too
 
     def draw(self, **requests: GenerateRequest) -> dict[str, Drawn]:
         """Draw all requests in one company."""
