@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from danqing.imaging.colour import match_histograms
+from danqing.imaging.masks import Box
 
 Array = np.ndarray[Any, Any]
 Side = Literal["left", "right", "up", "down"]
@@ -67,7 +68,8 @@ def widened(image: Image.Image, by: Margins, ground: Image.Image | None = None) 
 def new_area(size: tuple[int, int], by: Margins, inset: tuple[int, int] = (0, 0)) -> Image.Image:
     """A mask over the grown canvas of a picture of `size`: white where it is new.
 
-    `inset`: how far, in pixels along x and y, the white reaches into the old picture on the sides that grow.
+    `inset`: how far, in pixels along x and y, the white reaches into the old picture on the sides that grow. At the right and
+    the bottom one row of the new belongs to the old, as the WebUI draws it.
     """
     width, height = by.size(size)
     mask = Image.new("L", (width, height), 255)
@@ -75,9 +77,77 @@ def new_area(size: tuple[int, int], by: Margins, inset: tuple[int, int] = (0, 0)
     top = by.up + (inset[1] if by.up else 0)
     right = width - by.right - (inset[0] if by.right else 0)
     bottom = height - by.down - (inset[1] if by.down else 0)
-    if right > left and bottom > top:
-        mask.paste(0, (left, top, right, bottom))
+    if right >= left and bottom >= top:
+        ImageDraw.Draw(mask).rectangle((left, top, right, bottom), fill=0)
     return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """One side's step of "Outpainting mk2".
+
+    canvas: the picture with the new part as noise. box: the part of it that image to image is given. mask, latent_mask: over
+    that part, white where it is painted. size: of the picture when the step is done; the canvas may be larger.
+    """
+
+    canvas: Image.Image
+    box: Box
+    mask: Image.Image
+    latent_mask: Image.Image
+    size: tuple[int, int]
+
+    @property
+    def picture(self) -> Image.Image:
+        """What image to image is given."""
+        return self.canvas.crop(self.box)
+
+    def finished(self, painted: Image.Image) -> Image.Image:
+        """The grown picture, with what image to image made of `picture`."""
+        whole = self.canvas.copy()
+        whole.paste(painted, self.box[:2])
+        return whole.crop((0, 0, *self.size))
+
+
+def expansion(
+    image: Image.Image,
+    side: Side,
+    pixels: int,
+    blur: int,
+    size: tuple[int, int],
+    quality: float = 1.0,
+    variation: float = 0.05,
+) -> Expansion:
+    """`image` grown by `pixels` on one side.
+
+    Args:
+        blur: of the mask along the direction of growth; the other direction has none.
+        size: width and height at which image to image works: no more than this is given to it along the growth.
+    """
+    across = side in ("left", "right")
+    by = Margins(**{side: pixels})
+    grown = by.size(image.size)
+    # The canvas is whole 64s; what is over lies at the right and the bottom, and is cut off in the end.
+    rest = (_up(grown[0], 64) - grown[0], _up(grown[1], 64) - grown[1])
+    canvas = widened(image, replace(by, right=by.right + rest[0], down=by.down + rest[1]))
+    blurs = (blur, 0) if across else (0, blur)
+    old = _old_part(image.size, by, blurs, canvas.size)
+    noise = shaped_noise(np.asarray(canvas) / 255, np.asarray(old) / 255, quality, variation)
+    canvas = Image.fromarray(np.clip(noise * 255, 0, 255).astype(np.uint8))
+    width = min(size[0], image.width + pixels) if across else canvas.width
+    height = min(size[1], image.height + pixels) if not across else canvas.height
+    left = 0 if side == "left" else canvas.width - width
+    top = 0 if side == "up" else canvas.height - height
+    box = (left, top, left + width, top + height)
+    inner = _old_part(
+        (width - pixels * across, height - pixels * (not across)), by, (2 * blurs[0], 2 * blurs[1]), (width, height)
+    )
+    return Expansion(canvas, box, old.crop(box), inner, grown)
+
+
+def _old_part(size: tuple[int, int], by: Margins, inset: tuple[int, int], canvas: tuple[int, int]) -> Image.Image:
+    """`new_area`'s mask on a canvas that may be larger than picture and margin: counted from the canvas's far edges."""
+    rest = (canvas[0] - by.size(size)[0], canvas[1] - by.size(size)[1])
+    return new_area((size[0] + rest[0], size[1] + rest[1]), by, inset)
 
 
 def shaped_noise(picture: Array, painted: Array, quality: float = 1.0, variation: float = 0.05, seed: int = 0) -> Array:
@@ -103,7 +173,7 @@ def shaped_noise(picture: Array, painted: Array, quality: float = 1.0, variation
     spectrum = _fft(picture * (1 - mask) / brightest + average * mask)
     magnitude = np.abs(spectrum)
     phase = np.divide(spectrum, magnitude, out=np.ones_like(spectrum), where=magnitude > 0)
-    noise = np.random.default_rng(seed).random(picture.shape)
+    noise: Array = np.asarray(np.random.default_rng(seed).random(picture.shape))
     noise = noise * variation + (1 - variation) * noise.mean(axis=2, keepdims=True)
     soft = np.real(_ifft(_fft(noise) * _window(*painted.shape)[:, :, None]))
     shaped = np.real(_ifft(np.abs(_fft(soft)) ** 2 * magnitude**quality * phase))
