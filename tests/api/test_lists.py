@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 
@@ -73,8 +75,9 @@ def test_prompt_styles_are_read_from_the_file(client: httpx.Client, server: Serv
     try:
         expected = [{"name": "ink", "prompt": "{prompt}, ink wash", "negative_prompt": "colour"}]
         assert client.get("/sdapi/v1/prompt-styles").json() == expected
-        asked = {"prompt": "x", "width": 64, "height": 64, "steps": 1, "styles": ["ink"]}
-        assert client.post("/sdapi/v1/txt2img", json=asked).json()["error"] == "NotAvailable"
+        asked = {"prompt": "x", "width": 64, "height": 64, "steps": 1, "styles": ["ink", "no such style"]}
+        info = json.loads(client.post("/sdapi/v1/txt2img", json=asked).json()["info"])
+        assert (info["prompt"], info["negative_prompt"]) == ("x, ink wash", "colour")
     finally:
         file.unlink()
 

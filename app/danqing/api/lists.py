@@ -14,9 +14,9 @@ from starlette.responses import Response
 
 from danqing.api.context import Context
 from danqing.api.errors import SafeJson
-from danqing.api.styles import read_styles
 from danqing.engine import catalog
 from danqing.library.index import Checkpoint
+from danqing.prompt.styles import read_styles
 
 Route = Callable[..., Awaitable[Response]]
 

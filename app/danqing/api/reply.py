@@ -75,7 +75,7 @@ def info(fields: Txt2Img, job: Job, pictures: list[Picture], context: Context) -
         "extra_generation_params": {} if request.eta is None else {"Eta": request.eta},
         "index_of_first_image": 0,
         "infotexts": [],
-        "styles": [],
+        "styles": list(fields.styles or ()),
         "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.localtime(job.started or job.created)),
         "clip_skip": request.clip_skip,
         "is_using_inpainting_conditioning": False,

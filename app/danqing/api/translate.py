@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from danqing.api import images, pasted
@@ -18,10 +17,10 @@ from danqing.api.drawing_options import drawing_options, eta_of
 from danqing.api.errors import ApiError
 from danqing.api.fields import NOT_NULL, Drawing, Img2Img, Txt2Img
 from danqing.api.script_args import selected_script, soft_inpainting
-from danqing.api.styles import read_styles
 from danqing.engine import catalog
 from danqing.errors import DanqingError
 from danqing.gallery import infotext, inputs
+from danqing.prompt.styles import read_styles, styled
 from danqing.request import GenerateRequest, checked, parsed
 from danqing.upscale import catalog as upscalers
 
@@ -63,9 +62,7 @@ def wish(fields: Drawing, context: Context, client: str) -> Wish:
 def request_of(fields: Drawing, options: Mapping[str, Any], model: str, context: Context) -> GenerateRequest:
     """The request, names resolved as the WebUI does it, bounds not yet checked."""
     sampler, scheduler = catalog.split_sampler(fields.sampler_name or fields.sampler_index or "", fields.scheduler)
-    prompt, negative = fields.prompt or "", fields.negative_prompt or ""
-    if fields.styles and known_styles(fields, context.logins.data):
-        raise DanqingError("not_available", feature="styles")
+    prompt, negative = with_styles(fields, fields.prompt, fields.negative_prompt, context)
     values: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative,
@@ -128,6 +125,8 @@ def hires_fields(fields: Txt2Img, context: Context) -> dict[str, Any]:
     if fields.hr_sampler_name not in (None, "", "Use same sampler"):
         sampler = catalog.sampler(str(fields.hr_sampler_name)).name
     checkpoint = fields.hr_checkpoint_name
+    prompt, _ = with_styles(fields, fields.hr_prompt, "", context) if fields.hr_prompt else ("", "")
+    _, negative = with_styles(fields, "", fields.hr_negative_prompt, context) if fields.hr_negative_prompt else ("", "")
     values: dict[str, Any] = {
         "hires": {
             "scale": 2.0 if fields.hr_scale is None else fields.hr_scale,
@@ -140,8 +139,8 @@ def hires_fields(fields: Txt2Img, context: Context) -> dict[str, Any]:
             else "",
             "sampler": sampler,
             "scheduler": "" if scheduler == "Use same scheduler" else scheduler,
-            "prompt": fields.hr_prompt or "",
-            "negative_prompt": fields.hr_negative_prompt or "",
+            "prompt": prompt,
+            "negative_prompt": negative,
             "first_pass": keep_image(fields.firstpass_image, context) if fields.firstpass_image else "",
         }
     }
@@ -234,9 +233,12 @@ def model_of(context: Context, name: str, own: str) -> str | None:
         raise
 
 
-def known_styles(fields: Drawing, data: Path) -> set[str]:
-    """The styles of the request that are in the styles file; unknown ones have no effect."""
-    return {style.name for style in read_styles(data)} & set(fields.styles) if fields.styles else set()
+def with_styles(fields: Drawing, prompt: str | None, negative: str | None, context: Context) -> tuple[str, str]:
+    """Both prompts with the request's styles; names that are not in the styles file have no effect."""
+    if not fields.styles:
+        return prompt or "", negative or ""
+    limit = context.settings.get_int("limit_prompt")
+    return styled(prompt or "", negative or "", fields.styles, read_styles(context.logins.data), limit)
 
 
 def with_infotext(fields: Drawing, context: Context) -> Drawing:
