@@ -142,6 +142,31 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "模型清单 {file} 的 {where} 处有误：{reason}。",
     ),
     (
+        "weights_missing",
+        1,
+        "{name} could not be fetched from any of its sources: {reason}. Try again: what is there already is kept.",
+        "{name} 无法从任何来源下载：{reason}。请重试，已下载的部分会保留。",
+    ),
+    (
+        "weights_wrong",
+        1,
+        "What {source} gave for {name} is not what the manifest describes ({reason}); it was thrown away.",
+        "{source} 提供的 {name} 与模型清单不符（{reason}），已丢弃。",
+    ),
+    (
+        "weights_room",
+        2,
+        "The weights take {needed_mb} MB and only {free_mb} MB are free at {path}. Enlarge the disk or choose fewer groups.",
+        "模型需要 {needed_mb} MB，而 {path} 只剩 {free_mb} MB。请扩大磁盘或少选几组模型。",
+    ),
+    (
+        "weights_licence",
+        2,
+        "The licences of these weights have to be accepted first: {licences}. Read them (danqing.library.fetch --list), "
+        "then add --accept-licences.",
+        "需要先接受这些模型的许可证：{licences}。请阅读（danqing.library.fetch --list），然后加上 --accept-licences。",
+    ),
+    (
         "nan_picture",
         422,
         "The model “{name}” gave no valid numbers for this picture. Try another model or VAE.",

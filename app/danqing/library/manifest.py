@@ -41,6 +41,7 @@ class Kind(StrEnum):
     UPSCALER = "upscaler"
     ANNOTATOR = "annotator"
     EMBEDDING = "embedding"
+    PREVIEW = "preview"
 
 
 FOLDERS = {
@@ -52,6 +53,7 @@ FOLDERS = {
     Kind.UPSCALER: "models/ESRGAN",
     Kind.ANNOTATOR: "models/annotators",
     Kind.EMBEDDING: "embeddings",
+    Kind.PREVIEW: "models/VAE-taesd",
 }
 
 
@@ -87,13 +89,16 @@ Source = Annotated[HubSource | UrlSource | S3Source, Field(discriminator="type")
 
 
 class Weights(_Strict):
-    """One file. `bytes` and `sha256` are checked before the file is moved into place."""
+    """One file. `sha256` is checked before the file is moved into place; `bytes` is the room that it takes.
+
+    Without `sha256` the size is an estimate, and what is fetched first is written down and asked for from then on.
+    """
 
     name: str = Field(pattern=r"^[\w.+-]+$")
     kind: Kind
     file: str
     bytes: int = Field(gt=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
     license: str = Field(min_length=1)
     groups: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
@@ -110,6 +115,8 @@ class Weights(_Strict):
     def _in_its_folder(self) -> Weights:
         if not self.file.startswith(FOLDERS[self.kind] + "/"):
             raise ValueError(f"a {self.kind} lies below {FOLDERS[self.kind]}/")
+        if not self.sha256 and not self.sources:
+            raise ValueError("what ships with the package has a sha256")
         return self
 
 
