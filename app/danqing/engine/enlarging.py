@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from danqing.engine.calls import Call, Enlarge, Work
+from danqing.engine.calls import Call, Work
+from danqing.engine.scaling import scaled
 from danqing.upscale import catalog
 
 if TYPE_CHECKING:
@@ -17,43 +18,25 @@ if TYPE_CHECKING:
 
 Pixels = np.ndarray[Any, Any]
 
-RUNS = 3
-"""How often a network is run at most until both sides reach the target."""
-
 
 def enlarged(
     studio: Studio, options: DrawOptions, name: str, pixels: Pixels, width: int, height: int
 ) -> Generator[Call, Any, Pixels]:
-    """`pixels` (h, w, 3) uint8 at `width` x `height`, by the upscaler `name`; smaller ones by Lanczos.
+    """`pixels` (h, w, 3) uint8 at `width` x `height`: by the upscaler `name` where they grow, by Lanczos for the rest.
 
     Raises:
-        DanqingError: `unknown_upscaler`.
+        DanqingError: `unknown_upscaler`, `upscaler_missing`, and those of the network.
     """
     row = catalog.find(studio.data, name)
-    grows = max(width / pixels.shape[1], height / pixels.shape[0]) > 1
-    if row.path is not None and grows:
-        pixels = yield from by_network(row.path, options, pixels, width, height)
-    filter_ = Image.Resampling.NEAREST if row.name == "Nearest" else Image.Resampling.LANCZOS
+    scale = max(width / pixels.shape[1], height / pixels.shape[0])
+    if row.kind != "none" and scale > 1:
+        pixels = yield from scaled(studio.data, options, row.name, pixels, scale)
 
-    def resized() -> Pixels:
+    def fitted() -> Pixels:
         image = Image.fromarray(pixels)
-        if image.size != (width, height):
-            image = image.resize((width, height), filter_)
-        return np.asarray(image)
+        return np.asarray(
+            image if image.size == (width, height) else image.resize((width, height), Image.Resampling.LANCZOS)
+        )
 
-    result: Pixels = yield Work(resized)
+    result: Pixels = yield Work(fitted)
     return result
-
-
-def by_network(
-    path: Any, options: DrawOptions, pixels: Pixels, width: int, height: int
-) -> Generator[Call, Any, Pixels]:
-    """The network run until both sides reach the target, three times at most, or until it no longer enlarges."""
-    for _ in range(RUNS):
-        if pixels.shape[1] >= width and pixels.shape[0] >= height:
-            break
-        larger: Pixels = yield Enlarge(path, pixels, options.ESRGAN_tile, options.ESRGAN_tile_overlap)
-        if larger.shape == pixels.shape:
-            break
-        pixels = larger
-    return pixels
