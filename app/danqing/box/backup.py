@@ -30,7 +30,7 @@ from danqing.errors import DanqingError
 from danqing.jobs.store import MIGRATIONS, DataLock
 
 DATABASE = "danqing.db"
-PARTS = ("outputs", "embeddings", "styles", "settings.toml", "styles.csv", "options.json")
+PARTS = ("outputs", "inputs", "embeddings", "interrogate", "settings.toml", "styles.csv", "options.json")
 """What belongs to users, below the data folder; what is missing is passed over. Models are large and can be fetched again."""
 SECRETS = ("secrets/admin.hash",)
 MODELS = "models"
@@ -243,7 +243,7 @@ def _swap(folder: Path, data: Path, aside: Path, head: dict[str, Any]) -> None:
         target = data / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
-    for path in (data / name for name in (*names, MODELS, "secrets")):
+    for path in (data / name for name in (*names, MODELS, "secrets") if (data / name).exists()):
         for file in (path, *_all(path)):
             tools.give(file, USER)
 

@@ -124,7 +124,7 @@ def driver_of(places: Places) -> str:
     """Version of the loaded driver, "" when none is."""
     with contextlib.suppress(OSError):
         text = (places.root / "proc/driver/nvidia/version").read_text()
-        if match := re.search(r"Kernel Module\D*([\d.]+)", text):
+        if match := re.search(r"\b(\d{3,}\.\d[\d.]*)", text):
             return match[1]
     return ""
 
@@ -181,7 +181,7 @@ def tell(places: Places, found: Gpu) -> None:
     path = data_folder(places) / TROUBLE
     with contextlib.suppress(OSError):
         if found.error:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             phases.replace(path, json.dumps(found.error.as_dict()))
             tools.give(path, USER)
         else:

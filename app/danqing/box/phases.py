@@ -111,6 +111,7 @@ def write(places: Places, rows: list[dict[str, Any]], ready: bool | None = None,
         if new:
             with contextlib.suppress(OSError):
                 places.report.replace(places.last_report)
+        places.state.mkdir(parents=True, exist_ok=True)
         keys = ("name", "state", "start", "seconds", "note")
         report = [{key: row.get(key, "") for key in keys} for row in known.values()]
         replace(places.report, json.dumps(report, ensure_ascii=False, indent=1) + "\n")
