@@ -130,7 +130,7 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "放大算法“{name}”需要把文件 {file} 放入 {folder}。",
     ),
     (
-        "weights_missing",
+        "files_missing",
         422,
         "{feature} needs {files} in {folder}.",
         "{feature} 需要把 {files} 放入 {folder}。",

@@ -130,8 +130,8 @@ def test_networks_run_until_the_target_is_reached(data: Path, scale: float, runs
         (Extras(upscaler_1="no such"), "unknown_upscaler"),
         (Extras(upscaler_1="Lanczos", upscaler_2="no such"), "unknown_upscaler"),
         (Extras(upscaler_1="R-ESRGAN 4x+"), "upscaler_missing"),
-        (Extras(gfpgan_visibility=1), "weights_missing"),
-        (Extras(codeformer_visibility=1), "weights_missing"),
+        (Extras(gfpgan_visibility=1), "files_missing"),
+        (Extras(codeformer_visibility=1), "files_missing"),
         (Extras(upscaler_1="Lanczos", resize_mode=1, width=60000, height=60000), "too_many_pixels"),
     ],
 )

@@ -75,7 +75,7 @@ def test_a_caption_and_the_best_of_each_list(data: Path) -> None:
 def test_without_weights_the_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DanqingError, match=r"config\.json, model\.safetensors, tokenizer\.json") as caught:
         room.interrogate(Image.new("RGB", (8, 8)), tmp_path)
-    assert caught.value.code == "weights_missing"
+    assert caught.value.code == "files_missing"
     assert caught.value.params["folder"] == str(tmp_path / "models" / "interrogate" / "blip")
 
 

@@ -34,7 +34,7 @@ def extras(request: GenerateRequest, studio: Studio, track: Track) -> Plan:
     """The request's input pictures, each as `request.extras` says, handed out in order.
 
     Raises:
-        DanqingError: `missing_picture`, `unknown_upscaler`, `upscaler_missing`, `weights_missing`, `too_many_pixels`, and
+        DanqingError: `missing_picture`, `unknown_upscaler`, `upscaler_missing`, `files_missing`, `too_many_pixels`, and
             those of reading a network.
     """
     wanted = request.extras or Extras()
@@ -63,7 +63,7 @@ def check(data: Path, wanted: Extras) -> None:
     """Refuse what cannot be done before any of it is.
 
     Raises:
-        DanqingError: `unknown_upscaler`, `upscaler_missing`, `weights_missing`.
+        DanqingError: `unknown_upscaler`, `upscaler_missing`, `files_missing`.
     """
     for name in (wanted.upscaler_1, wanted.upscaler_2):
         catalog.find(data, name)

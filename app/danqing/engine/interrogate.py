@@ -44,7 +44,7 @@ def interrogate(
     """A prompt for `image`. The networks are read for the call and dropped after it.
 
     Raises:
-        DanqingError: `weights_missing` names what is not there; `model_broken`.
+        DanqingError: `files_missing` names what is not there; `model_broken`.
     """
     place, how = device or torch.device("cpu"), manner or Manner()
     prompt = caption(image, folder_of(data, "blip"), place, how)
@@ -58,12 +58,12 @@ def folder_of(data: Path, part: str) -> Path:
     """The folder of a network.
 
     Raises:
-        DanqingError: `weights_missing`.
+        DanqingError: `files_missing`.
     """
     folder = data / "models" / "interrogate" / part
     missing = [name for name in ("config.json", "model.safetensors", "tokenizer.json") if not (folder / name).is_file()]
     if missing:
-        raise DanqingError("weights_missing", feature="interrogate", files=", ".join(missing), folder=str(folder))
+        raise DanqingError("files_missing", feature="interrogate", files=", ".join(missing), folder=str(folder))
     return folder
 
 

@@ -61,7 +61,7 @@ def weights(data: Path, name: str) -> Kit:
     """The files of the restorer `name`.
 
     Raises:
-        DanqingError: `weights_missing` names file and folder; `not_available`.
+        DanqingError: `files_missing` names file and folder; `not_available`.
     """
     folder, files = RESTORERS[name]
     restorer = _first(data, name, folder, files)
@@ -77,7 +77,7 @@ def _first(data: Path, name: str, folder: str, files: tuple[str, ...]) -> Path:
     for file in files:
         if (place / file).is_file():
             return place / file
-    raise DanqingError("weights_missing", feature=name, files=files[0], folder=str(place))
+    raise DanqingError("files_missing", feature=name, files=files[0], folder=str(place))
 
 
 def detected(detector: Path, pixels: Pixels) -> list[Face]:
@@ -114,6 +114,6 @@ def pasted(pixels: Pixels, mended: Pixels, face: Face) -> Pixels:
     laid = cv2.warpAffine(mended, back, (width, height), flags=cv2.INTER_LINEAR)
     mask = cv2.warpAffine(np.ones(mended.shape[:2], np.float32), back, (width, height))
     edge = max(1, int(float(mask.sum()) ** 0.5) // 20)
-    mask = cv2.erode(mask, np.ones((2 * edge, 2 * edge), np.uint8), borderValue=0)
+    mask = cv2.erode(mask, np.ones((2 * edge + 3, 2 * edge + 3), np.uint8), borderValue=0)
     mask = cv2.GaussianBlur(mask, (2 * edge + 1, 2 * edge + 1), 0)[:, :, None]
     return np.asarray(np.rint(laid * mask + pixels * (1 - mask))).astype(np.uint8)
