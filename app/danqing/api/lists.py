@@ -15,36 +15,30 @@ from starlette.responses import Response
 from danqing.api.context import Context
 from danqing.api.errors import SafeJson
 from danqing.engine import catalog
+from danqing.engine.scripts.table import ALWAYS_ON, SCRIPTS, ScriptRow
+from danqing.library.embeddings import Embeddings
 from danqing.library.index import Checkpoint
+from danqing.library.networks import Networks
+from danqing.library.vaes import vae_files
 from danqing.prompt.styles import read_styles
+from danqing.upscale import catalog as upscalers
 
 Route = Callable[..., Awaitable[Response]]
 
+TABS = ("txt2img", "img2img")
 FLAGS = Path(__file__).with_name("flags.json")
 
-EMPTY: dict[str, Any] = {
-    "/sd-vae": [],
-    "/hypernetworks": [],
-    "/loras": [],
-    "/face-restorers": [],
-    "/realesrgan-models": [],
+FIXED: dict[str, Any] = {
     "/extensions": [],
-    "/embeddings": {"loaded": {}, "skipped": {}},
-    "/scripts": {"txt2img": [], "img2img": []},
-    "/script-info": [],
+    "/latent-upscale-modes": [{"name": name} for name in upscalers.LATENT_MODES],
+    "/realesrgan-models": [
+        {"name": name, "path": file, "scale": int(upscalers.scale_in(file))}
+        for file, name in upscalers.KNOWN_FILES.items()
+        if name.startswith("R-ESRGAN")
+    ],
+    "/face-restorers": [{"name": name, "cmd_dir": None} for name in ("CodeFormer", "GFPGAN")],
 }
-"""Lists that have nothing yet."""
-
-UPSCALERS = ("None", "Lanczos", "Nearest")
-
-LATENT_MODES = (
-    "Latent",
-    "Latent (antialiased)",
-    "Latent (bicubic)",
-    "Latent (bicubic antialiased)",
-    "Latent (nearest)",
-    "Latent (nearest-exact)",
-)
+"""Lists that are the same on every box."""
 
 
 class Lists:
@@ -52,22 +46,22 @@ class Lists:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._networks = Networks(context.logins.data)
+        self._embeddings = Embeddings(context.logins.data)
 
     def routes(self) -> dict[str, Route]:
         """Handlers by path."""
-        fixed = {
-            **EMPTY,
-            "/samplers": _samplers(),
-            "/schedulers": _schedulers(),
-            "/upscalers": [
-                {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0}
-                for name in UPSCALERS
-            ],
-            "/latent-upscale-modes": [{"name": name} for name in LATENT_MODES],
-        }
+        fixed = {**FIXED, "/samplers": _samplers(), "/schedulers": _schedulers()}
         return {
             **{path: _constant(path, value) for path, value in fixed.items()},
             "/sd-models": self.sd_models,
+            "/sd-vae": self.sd_vae,
+            "/hypernetworks": self.hypernetworks,
+            "/loras": self.loras,
+            "/embeddings": self.embeddings,
+            "/upscalers": self.upscalers,
+            "/scripts": self.scripts,
+            "/script-info": self.script_info,
             "/prompt-styles": self.prompt_styles,
             "/cmd-flags": self.cmd_flags,
             "/memory": self.memory,
@@ -84,6 +78,69 @@ class Lists:
         """Checkpoints on disk."""
         found = await asyncio.to_thread(self._context.library.checkpoints)
         return SafeJson([_checkpoint(one) for one in found])
+
+    async def sd_vae(self) -> Response:
+        """VAEs in files of their own."""
+        found = await asyncio.to_thread(vae_files, self._context.logins.data, self._context.library)
+        return SafeJson([{"model_name": name, "filename": str(path)} for name, path in found.items()])
+
+    async def hypernetworks(self) -> Response:
+        """Hypernetworks on disk."""
+        found = await asyncio.to_thread(self._networks.hypernetworks)
+        return SafeJson([{"name": one.name, "path": str(one.path)} for one in found])
+
+    async def loras(self) -> Response:
+        """LoRAs and their kin on disk."""
+        found = await asyncio.to_thread(self._networks.loras)
+        return SafeJson(
+            [
+                {"name": one.name, "alias": one.alias, "path": str(one.path), "metadata": dict(one.metadata)}
+                for one in found
+            ]
+        )
+
+    async def embeddings(self) -> Response:
+        """Textual inversions that SD 1.x models read, and those that no such model can."""
+        return SafeJson(await asyncio.to_thread(self._embeddings_by_use))
+
+    def _embeddings_by_use(self) -> dict[str, Any]:
+        loaded: dict[str, Any] = {}
+        skipped: dict[str, Any] = {}
+        for one in self._embeddings.all():
+            kinds = one.contents.vectors
+            row = {
+                "step": None,
+                "sd_checkpoint": None,
+                "sd_checkpoint_name": None,
+                "shape": one.shape,
+                "vectors": one.length,
+            }
+            (loaded if len(kinds) == 1 else skipped)[one.name] = row
+        return {"loaded": loaded, "skipped": skipped}
+
+    async def upscalers(self) -> Response:
+        """Upscalers, built-in and on disk."""
+        found = await asyncio.to_thread(upscalers.upscalers, self._context.logins.data)
+        return SafeJson(
+            [
+                {
+                    "name": one.name,
+                    "model_name": None,
+                    "model_path": str(one.path) if one.path else None,
+                    "model_url": None,
+                    "scale": one.scale,
+                }
+                for one in found
+            ]
+        )
+
+    async def scripts(self) -> Response:
+        """Titles of scripts, in lower case, by tab."""
+        return SafeJson({tab: [*_selectable(tab), *(row.name for row in ALWAYS_ON if tab in row.tabs)] for tab in TABS})
+
+    async def script_info(self) -> Response:
+        """The arguments of every script."""
+        return SafeJson([_script(row, tab) for tab in TABS for row in (*SCRIPTS, *ALWAYS_ON) if tab in row.tabs])
 
     async def prompt_styles(self) -> Response:
         """Styles of styles.csv."""
@@ -111,6 +168,25 @@ def _constant(path: str, value: Any) -> Route:
 
     show.__name__ = path.strip("/").replace("-", "_")
     return show
+
+
+def _selectable(tab: str) -> list[str]:
+    return [row.name for row in SCRIPTS if tab in row.tabs]
+
+
+def _script(row: ScriptRow, tab: str) -> dict[str, Any]:
+    args = [
+        {
+            "label": arg.label,
+            "value": list(arg.default) if isinstance(arg.default, tuple) else arg.default,
+            "minimum": arg.minimum,
+            "maximum": arg.maximum,
+            "step": arg.step,
+            "choices": list(arg.choices) if arg.choices is not None else None,
+        }
+        for arg in row.args
+    ]
+    return {"name": row.name, "is_alwayson": row in ALWAYS_ON, "is_img2img": tab == "img2img", "args": args}
 
 
 def _samplers() -> list[dict[str, Any]]:

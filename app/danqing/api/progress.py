@@ -12,10 +12,7 @@ from starlette.responses import Response
 from danqing.api import images
 from danqing.api.context import Context
 from danqing.api.errors import SafeJson
-from danqing.errors import DanqingError
 from danqing.jobs.model import JobState, JobView
-
-JOB_NAME = "scripts_txt2img"
 
 
 class Progress:
@@ -53,12 +50,9 @@ class Progress:
         return SafeJson({})
 
     async def skip(self, request: Request) -> Response:
-        """End the batch that is being drawn; refused for a job of several batches."""
-        mine = await self._mine(request)
-        if any(view.job.request.n_iter > 1 for view in mine):
-            raise DanqingError("not_available", feature="skipping one batch of several")
-        for view in mine:
-            await self._context.service.interrupt(view.job.id)
+        """End the pictures that are being drawn with what they have, and go on with the job's next."""
+        for view in await self._mine(request):
+            await self._context.service.skip(view.job.id)
         return SafeJson(None)
 
     async def _mine(self, request: Request) -> list[JobView]:
@@ -79,15 +73,19 @@ def fraction(view: JobView) -> float:
     if view.job.state is not JobState.RUNNING:
         return 0.0
     number, step = _place(view)
-    request = view.job.request
-    return min(1.0, 0.01 + (number + step / request.steps) / request.n_iter)
+    return min(1.0, 0.01 + (number + step / view.job.request.steps) / _batches(view))
+
+
+def _batches(view: JobView) -> int:
+    """Batches, each twice where hires fix draws it again."""
+    return view.job.request.n_iter * (1 if view.job.request.hires is None else 2)
 
 
 def _place(view: JobView) -> tuple[int, int]:
     """The batch (from 0) and its step. A job's model steps are spread evenly over its batches."""
-    request = view.job.request
-    done = view.progress * request.n_iter
-    number = min(int(done), request.n_iter - 1)
+    request, count = view.job.request, _batches(view)
+    done = view.progress * count
+    number = min(int(done), count - 1)
     return number, min(request.steps, round((done - number) * request.steps))
 
 
@@ -97,8 +95,8 @@ def _state(view: JobView) -> dict[str, Any]:
         "skipped": False,
         "interrupted": view.job.interrupted,
         "stopping_generation": False,
-        "job": JOB_NAME,
-        "job_count": view.job.request.n_iter,
+        "job": f"scripts_{view.job.request.kind}",
+        "job_count": _batches(view),
         "job_timestamp": _timestamp(view.job.started or view.job.created),
         "job_no": number,
         "sampling_step": step,

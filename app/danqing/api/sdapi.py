@@ -15,15 +15,16 @@ from danqing.api import images
 from danqing.api.body import StrictRoute
 from danqing.api.context import Context
 from danqing.api.errors import ApiError, SafeJson
-from danqing.api.fields import Txt2Img
+from danqing.api.fields import Drawing, Img2Img, Txt2Img
 from danqing.api.lists import Lists, Route
 from danqing.api.options import as_floats
 from danqing.api.progress import Progress
 from danqing.api.reply import reply
 from danqing.api.translate import wish
+from danqing.api.upscaled import Upscaled
+from danqing.api.waiting import finished
 from danqing.errors import DanqingError
 from danqing.gallery import infotext
-from danqing.jobs.model import Job
 
 PREFIX = "/sdapi/v1"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -38,10 +39,14 @@ class PngInfo(BaseModel):
 def sdapi(context: Context) -> APIRouter:
     """All routes of the API."""
     router = APIRouter(prefix=PREFIX, route_class=StrictRoute, default_response_class=SafeJson)
-    drawing, progress, lists, options = Drawing(context), Progress(context), Lists(context), OptionRoutes(context)
+    drawing, progress, lists, options = Drawings(context), Progress(context), Lists(context), OptionRoutes(context)
+    upscaling = Upscaled(context)
     reading: dict[str, Route] = {"/progress": progress.show, "/options": options.show, **lists.routes()}
     acting: dict[str, Route] = {
         "/txt2img": drawing.txt2img,
+        "/img2img": drawing.img2img,
+        "/extra-single-image": upscaling.single,
+        "/extra-batch-images": upscaling.batch,
         "/interrupt": progress.interrupt,
         "/skip": progress.skip,
         "/options": options.change,
@@ -77,7 +82,7 @@ class NoRoute:
         return SafeJson({"detail": "Not Found"}, 404)
 
 
-class Drawing:
+class Drawings:
     """Routes that draw, and the one that reads what was drawn."""
 
     def __init__(self, context: Context) -> None:
@@ -85,6 +90,13 @@ class Drawing:
 
     async def txt2img(self, request: Request, fields: Txt2Img) -> Response:
         """Draw, and answer when it is done. The job goes on when the client leaves."""
+        return await self._draw(request, fields)
+
+    async def img2img(self, request: Request, fields: Img2Img) -> Response:
+        """Draw from a picture, and answer when it is done."""
+        return await self._draw(request, fields)
+
+    async def _draw(self, request: Request, fields: Drawing) -> Response:
         context, client = self._context, self._context.client(request)
         wanted = await asyncio.to_thread(wish, fields, context, client)
         job = await context.service.submit(
@@ -92,31 +104,10 @@ class Drawing:
         )
         if wanted.staying:
             await asyncio.to_thread(context.options.set, client, wanted.staying)
-        job = await self._finished(job)
-        if job.error is not None:
-            raise job.error
-        if not job.state.final or not (job.pictures or job.interrupted):
-            raise DanqingError("cancelled")
+        job = await finished(context, job)
         options = context.options.of(client)
         answer = await asyncio.to_thread(reply, wanted.fields, job, context, options)
         return await asyncio.to_thread(SafeJson, answer)
-
-    async def _finished(self, job: Job) -> Job:
-        """The job when it is over.
-
-        Raises:
-            DanqingError: `stopping`, when the server was told to stop first.
-        """
-        over = asyncio.ensure_future(self._context.service.wait(job.id))
-        stopping = asyncio.ensure_future(self._context.stopping.wait())
-        try:
-            await asyncio.wait({over, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not over.done():
-                raise DanqingError("stopping")
-            return over.result()
-        finally:
-            over.cancel()
-            stopping.cancel()
 
     async def png_info(self, body: PngInfo) -> Response:
         """The infotext of a picture, its other texts, and the infotext taken apart."""

@@ -95,10 +95,17 @@ Printable = str | int | float | bool | None
 
 
 def write(request: GenerateRequest, facts: ImageFacts, version: str) -> str:
-    """The infotext of one picture of `request`."""
+    """The infotext of one picture of `request`; of extras only what was done to the picture."""
+    if request.kind == "extras":
+        return ", ".join(_pair(key, value) for key, value in facts.extra.items())
     line = ", ".join(_pair(key, value) for key, value in _ordered(request, facts, version) if value is not None)
     negative = f"{NEGATIVE} {request.negative_prompt}" if request.negative_prompt else ""
     return "\n".join(part for part in (request.prompt, negative, line) if part)
+
+
+def of_extras(text: str) -> str:
+    """The line of what extras did, without anything that a picture said before."""
+    return text.rpartition("\n")[2]
 
 
 def _ordered(request: GenerateRequest, facts: ImageFacts, version: str) -> list[tuple[str, Printable]]:

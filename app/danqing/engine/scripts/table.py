@@ -205,6 +205,54 @@ SCRIPTS: tuple[ScriptRow, ...] = (
 )
 
 
+ALWAYS_ON: tuple[ScriptRow, ...] = (
+    ScriptRow(
+        "Soft inpainting",
+        IMAGE,
+        (
+            Arg("enabled", "Soft inpainting", False),
+            Arg("power", "Schedule bias", 1, 0, 8, 0.1),
+            Arg("scale", "Preservation strength", 0.5, 0, 8, 0.05),
+            Arg("detail", "Transition contrast boost", 4, 1, 32, 0.5),
+            Arg("mask_influence", "Mask influence", 0, 0, 1, 0.05),
+            Arg("difference_threshold", "Difference threshold", 0.5, 0, 8, 0.25),
+            Arg("difference_contrast", "Difference contrast", 2, 0, 8, 0.25),
+        ),
+    ),
+    ScriptRow(
+        "Refiner",
+        BOTH,
+        (
+            Arg("enabled", "Refiner", False),
+            Arg("checkpoint", "Checkpoint", ""),
+            Arg("switch_at", "Switch at", 0.8, 0.01, 1.0, 0.01),
+        ),
+    ),
+    ScriptRow(
+        "Sampler",
+        BOTH,
+        (
+            Arg("steps", "Sampling steps", 20, 1, 150, 1),
+            Arg("sampler", "Sampling method", "DPM++ 2M"),
+            Arg("scheduler", "Schedule type", "Automatic"),
+        ),
+    ),
+    ScriptRow(
+        "Seed",
+        BOTH,
+        (
+            Arg("seed", "Seed", -1),
+            Arg("extra", "Extra", False),
+            Arg("subseed", "Variation seed", -1),
+            Arg("subseed_strength", "Variation strength", 0.0, 0, 1, 0.01),
+            Arg("seed_resize_from_w", "Resize seed from width", 0, 0, 2048, 8),
+            Arg("seed_resize_from_h", "Resize seed from height", 0, 0, 2048, 8),
+        ),
+    ),
+)
+"""Scripts that run with every request. Of these the API obeys soft inpainting; the request's own fields say the rest."""
+
+
 def find(title: str, tab: str) -> ScriptRow | None:
     """The script of this title, in any case, on a tab."""
     return next((row for row in SCRIPTS if row.name == title.lower() and tab in row.tabs), None)
