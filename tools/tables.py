@@ -1,4 +1,6 @@
-"""Writes the generated tables in docs/: settings and errors, in English and Chinese. A test says when they are out of date.
+"""Writes the generated tables in docs/, in English and Chinese: settings, errors, machines, base images.
+
+A test says when they are out of date.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`.
 """
@@ -11,6 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from danqing import app, errors
+from danqing.box import errors as box_errors
+from danqing.cloud import bases, facts
+from danqing.cloud import errors as cloud_errors
 from danqing.settings import Setting
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -51,6 +56,41 @@ def error_codes(chinese: bool) -> list[str]:
     )
 
 
+def sentences(chinese: bool, kinds: Iterable[errors.ErrorKind]) -> list[str]:
+    """Code and sentence of the errors of a command."""
+    head = ("代码", "文字") if chinese else ("code", "sentence")
+    rows = sorted((f"`{kind.code}`", " ".join((kind.zh if chinese else kind.en).split())) for kind in kinds)
+    return table(head, (tuple(cell.replace("|", "\\|") for cell in row) for row in rows))
+
+
+def machines(chinese: bool) -> list[str]:
+    """Types to launch on: GPU, memory, price, what a picture takes."""
+    head = ("机型", "显卡", "vCPU", "内存", "实例存储", "每小时", "每张图", "每千张", "说明")
+    if not chinese:
+        head = ("type", "GPU", "vCPU", "memory", "instance store", "an hour", "a picture", "1000 pictures", "")
+    return table(head, (_machine(row, chinese) for row in facts.MACHINES))
+
+
+def _machine(row: facts.Machine, chinese: bool) -> tuple[str, ...]:
+    seconds, cost = (f"{row.seconds:.1f} s", f"${row.thousand:.2f}") if row.seconds else ("", "")
+    sizes = (str(row.cores), f"{row.memory_gb} GB", f"{row.disk_gb} GB")
+    return (
+        f"`{row.name}`",
+        f"{row.gpu} {row.gpu_gb} GB",
+        *sizes,
+        f"${row.dollars:.3f}",
+        seconds,
+        cost,
+        row.zh if chinese else row.en,
+    )
+
+
+def base_images(chinese: bool) -> list[str]:
+    """Base images of `make ami`."""
+    head = ("名称", "镜像", "系统支持至") if chinese else ("BASE", "image", "system supported until")
+    return table(head, ((f"`{row.name}`", row.title, row.system_ends.isoformat()) for row in bases.BASES))
+
+
 def status(value: int, chinese: bool) -> str:
     """Errors of the command line have an exit code in place of an HTTP status."""
     if value >= 100:
@@ -62,7 +102,14 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
 
 
-TABLES: dict[str, Callable[[bool], list[str]]] = {"settings": settings, "errors": error_codes}
+TABLES: dict[str, Callable[[bool], list[str]]] = {
+    "settings": settings,
+    "errors": error_codes,
+    "machines": machines,
+    "bases": base_images,
+    "cloud": lambda chinese: sentences(chinese, cloud_errors.KINDS.values()),
+    "box": lambda chinese: sentences(chinese, box_errors.KINDS.values()),
+}
 
 
 def filled(path: Path) -> str:

@@ -69,7 +69,9 @@ def _volume(places: Places, told: dict[str, Any]) -> str:
     if wanted in volume.NONE or not tools.have("lsblk"):
         return ""
     if os.path.ismount(places.data):
-        return _device_of(places)
+        device = _device_of(places)
+        tools.quiet("resize2fs", device, seconds=600)
+        return device
     with phase(places, "volume") if wanted != "auto" else contextlib.nullcontext():
         disk = volume.wait_for(wanted)
         if disk is None:

@@ -121,7 +121,7 @@ def types() -> None:
     say(f"prices of {facts.PRICES_OF}", f"价格：{facts.PRICES_OF}")
     for row in facts.MACHINES:
         speed = f"{row.seconds:.1f} s" if row.seconds else "-"
-        cost = f"{row.dollars / 3600 * row.seconds * 1000:.2f}" if row.seconds else "-"
+        cost = f"{row.thousand:.2f}" if row.seconds else "-"
         mark = "*" if row.name == facts.DEFAULT_TYPE else " "
         numbers = f"{mark} {row.name:<13} {row.gpu:<5} {row.gpu_gb:>3} GB  ${row.dollars:<7.3f}/h"
         say(

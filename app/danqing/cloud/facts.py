@@ -32,6 +32,11 @@ class Machine:
     en: str
     zh: str
 
+    @property
+    def thousand(self) -> float:
+        """Dollars of 1000 pictures; 0 where nobody measured."""
+        return self.dollars / 3600 * (self.seconds or 0) * 1000
+
 
 MACHINES: tuple[Machine, ...] = (
     Machine("g4dn.xlarge", "T4", 16, 4, 16, 125, 437.5, 0.526, 5.0, "cheapest that draws", "最便宜的可用机型"),
