@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 
-ALL = ("mini", "start", "overhead", "serving")
+ALL = ("mini", "start", "overhead", "serving", "coldboot")
 
 
 def main() -> int:

@@ -74,15 +74,20 @@ def keep(lab: Lab, inputs: str) -> Path:
     return folder
 
 
-def kept(base: Path, inputs: str) -> Kept | None:
-    """The image in the cache, if it was made of these inputs on that base."""
+def newest() -> Kept | None:
+    """The image in the cache, whatever it was made of."""
     folder = WORK / "cache" / "image"
     if not (folder / "image.json").exists():
         return None
     row = json.loads((folder / "image.json").read_text())
-    if (row["inputs"], row["base"]) != (inputs, str(base)):
-        return None
-    return Kept(row["image"], row["name"], folder / "layer")
+    return Kept(row["image"], row["name"], folder / "layer", Path(row["base"]))
+
+
+def kept(base: Path, inputs: str) -> Kept | None:
+    """The image in the cache, if it was made of these inputs on that base."""
+    found = newest()
+    made_of = json.loads((WORK / "cache" / "image" / "image.json").read_text())["inputs"] if found else ""
+    return found if found and found.base == base and made_of == inputs else None
 
 
 def inputs() -> str:

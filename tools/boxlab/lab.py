@@ -36,6 +36,8 @@ class Kept:
     image: str
     name: str
     layer: Path
+    base: Path | None = None
+    """What it was baked on."""
 
 
 @dataclass(frozen=True)

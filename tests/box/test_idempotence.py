@@ -1,0 +1,44 @@
+"""The roles once more, on a box that they made: nothing changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from boxlab import bake
+from boxlab.host import run
+
+from tests.box.conftest import ROOT, Box
+
+
+def test_second_run_of_the_roles_changes_nothing(second: Box, tmp_path: Path) -> None:
+    wheels = sorted((second.made.folder / "wheel").glob("*.whl"))
+    settings = bake.ansible_settings(wheels[0] if wheels else tmp_path / "none.whl")
+    settings |= {"danqing_cleanup": False, "danqing_apt_update": False}
+    inventory = tmp_path / "hosts"
+    inventory.write_text(
+        f"box ansible_host={second.row['public']} ansible_user=admin ansible_ssh_private_key_file={second.made.key}\n"
+    )
+    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    environment = {
+        **os.environ,
+        "ANSIBLE_PIPELINING": "True",
+        "ANSIBLE_SSH_COMMON_ARGS": options,
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    environment["ANSIBLE_LOCAL_TEMP"] = str(tmp_path / "ansible")
+    done = run(
+        Path(sys.executable).parent / "ansible-playbook",
+        *("-i", inventory, "-e", json.dumps(settings), ROOT / "ansible/site.yml"),
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+    )
+    recap = re.search(r"ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", done.stdout)
+    assert recap, done.stdout[-3000:]
+    changed = re.findall(r"TASK \[([^\]]+)\][^\n]*\n(?:[^\n]*\n)*?changed: ", done.stdout)
+    assert recap.groups()[1:] == ("0", "0", "0"), f"{recap[0]} {changed}\n{done.stdout[-2000:]}"
+    assert int(recap[1]) > 30

@@ -1,0 +1,170 @@
+"""Accidents: killed services, a full disk, a wrong clock, a driver that is too old, a notice that the machine goes away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.box.conftest import Box, until
+
+ROUNDS = 5
+PORT_SECONDS = 3.0
+DRAW_SECONDS = 15.0
+
+
+def gone_for(box: Box) -> float:
+    """Seconds until port 80 answers again, whatever it says."""
+    return until(lambda: box.get("/")[0], "answering", 60)
+
+
+def test_killed_nginx_is_back_within_three_seconds(box: Box) -> None:
+    box.wait_ready()
+    times = []
+    for _ in range(ROUNDS):
+        box.sh("kill -9 $(systemctl show -p MainPID --value nginx) $(pgrep -x nginx)")
+        times.append(gone_for(box))
+    print(f"\nport 80 back after {sorted(round(second, 2) for second in times)} s")
+    assert statistics.median(times) <= PORT_SECONDS
+
+
+@pytest.mark.parametrize("unit", ["danqing-web", "danqing-engine"])
+def test_killed_app_draws_again_within_fifteen_seconds(box: Box, unit: str) -> None:
+    port, draw = [], []
+    for _ in range(ROUNDS):
+        box.wait_ready()
+        began = time.monotonic()
+        box.sh(f"kill -9 $(systemctl show -p MainPID --value {unit})")
+        port.append(gone_for(box))
+        until(lambda: _drawn(box), "drawing", 120)
+        draw.append(time.monotonic() - began)
+    print(
+        f"\n{unit}: port {statistics.median(port):.2f} s, a picture {statistics.median(draw):.1f} s (medians of {ROUNDS})"
+    )
+    assert statistics.median(port) <= PORT_SECONDS
+    assert statistics.median(draw) <= DRAW_SECONDS
+
+
+def _drawn(box: Box) -> bool:
+    try:
+        return bool(box.draw(steps=1)["images"])
+    except (OSError, ValueError):
+        return False
+
+
+def test_killed_app_is_a_waiting_page_not_a_bare_error(box: Box) -> None:
+    box.wait_ready()
+    box.sh("systemctl stop danqing-web")
+    status, page = box.get("/", Accept="text/html", Accept_Language="en")
+    box.sh("systemctl start danqing-web")
+    assert status in (200, 502, 503)
+    assert "<center>nginx" not in page
+    assert "Danqing" in page or "丹青" in page
+    box.wait_ready()
+
+
+def test_full_disk_is_told_and_over_when_there_is_room(box: Box) -> None:
+    """The disk of pictures: a small one is laid over the folder, so that this host's own stays out of it."""
+    box.wait_ready()
+    outputs = "/var/lib/danqing/data/outputs"
+    box.sh(
+        f"systemctl stop danqing-web danqing-engine; mkdir -p {outputs}; mount -t tmpfs -o size=256k,mode=0777 full {outputs}"
+    )
+    try:
+        box.sh(f"chown danqing:danqing {outputs}; head -c 1M /dev/zero > {outputs}/fill; true", check=False)
+        box.sh("systemctl start danqing-engine danqing-web")
+        until(lambda: box.get("/")[0] in (200, 401, 303, 302), "answering", 60)
+        code = _error_of(box)
+        assert code != 200
+        assert box.sh("systemctl is-active danqing-web") == "active"
+    finally:
+        box.sh(
+            f"systemctl stop danqing-web danqing-engine; umount {outputs}; systemctl start danqing-engine danqing-web"
+        )
+    until(lambda: _drawn(box), "drawing", 120)
+
+
+def _error_of(box: Box) -> int:
+    import urllib.error
+
+    try:
+        box.draw()
+    except urllib.error.HTTPError as error:
+        told = error.read().decode("utf-8", "replace")
+        print(f"\nfull disk: {error.code} {told[:200]}")
+        return error.code
+    except OSError:
+        return 0
+    return 200
+
+
+@pytest.mark.parametrize("moved", ["-400d", "+400d"])
+def test_moved_clock_stops_nothing(box: Box, moved: str) -> None:
+    """A container shares this host's clock, so a library shows the two services another one."""
+    library = next(iter(Path("/usr/lib/x86_64-linux-gnu/faketime").glob("libfaketimeMT.so.1")), None)
+    if library is None:
+        pytest.skip("needs Debian's libfaketime")
+    box.wait_ready()
+    shutil.copy(library, box.root / "usr/lib/libfaketime.so")
+    lines = ["[Service]", "Environment=LD_PRELOAD=/usr/lib/libfaketime.so", f"Environment=FAKETIME={moved}"]
+    lines += ["Environment=FAKETIME_NO_CACHE=0", "Environment=FAKETIME_DONT_FAKE_MONOTONIC=1"]
+    units = ("danqing-web", "danqing-engine")
+    folders = " ".join(f"/run/systemd/system/{unit}.service.d" for unit in units)
+    box.sh(f"mkdir -p {folders}")
+    for unit in units:
+        text = "\\n".join(lines)
+        box.sh(f"printf '{text}\\n' > /run/systemd/system/{unit}.service.d/clock.conf")
+    try:
+        box.sh("systemctl daemon-reload; systemctl restart danqing-engine danqing-web")
+        until(lambda: _drawn(box), "drawing", 120)
+        assert box.sh("systemctl is-active danqing-web danqing-engine") == "active\nactive"
+    finally:
+        box.sh(f"rm -r {folders}; systemctl daemon-reload; systemctl restart danqing-engine danqing-web")
+    until(lambda: _drawn(box), "drawing", 120)
+
+
+def test_spot_notice_holds_the_queue_and_stops_in_time(launch_spot: Box) -> None:
+    box = launch_spot
+    box.wait_ready()
+    notice = {"action": "terminate", "time": "2030-01-01T00:00:00Z"}
+    box.made.ask("metadata", instance=box.instance, path="spot/instance-action", value=json.dumps(notice))
+    seconds = until(lambda: box.sh("systemctl is-active danqing-web", check=False) != "active", "stopped", 110)
+    print(f"\nspot notice to services stopped: {seconds:.1f} s")
+    status, page = box.get("/")
+    assert status
+    assert "<center>nginx" not in page
+
+
+@pytest.fixture
+def launch_spot(launch: object) -> Box:
+    return launch("third", "--spot")  # type: ignore[operator]
+
+
+def test_driver_too_old_is_a_clear_page_and_no_restart_loop(box: Box) -> None:
+    """A driver of long ago is shown to the box by nvidia-smi, and torch's build says CUDA 12."""
+    box.wait_ready()
+    version = "/opt/danqing/venv/lib/python3.11/site-packages/torch/version.py"
+    smi = "#!/bin/sh\\necho Tesla T4, 450.80.02, 15360, 0"
+    box.sh(f"cp {version} /root/version.py; printf '{smi}\\n' >/usr/bin/nvidia-smi; chmod 755 /usr/bin/nvidia-smi")
+    box.sh(
+        f"sed -i \"s/^cuda.*/cuda: str = '12.6'/\" {version}; systemctl stop danqing-engine; systemctl start danqing-engine; true"
+    )
+    try:
+        until(lambda: box.sh("systemctl is-active danqing-engine", check=False) != "active", "refused", 60)
+        restarts = box.sh("systemctl show -p NRestarts --value danqing-engine")
+        time.sleep(5)
+        assert box.sh("systemctl show -p NRestarts --value danqing-engine") == restarts
+        assert box.sh("systemctl is-active danqing-engine", check=False) in ("inactive", "failed")
+        log = box.sh("journalctl -u danqing-engine -n 20 -o cat --no-pager")
+        assert "525.60.13" in log, log
+        assert box.sh("systemctl is-active danqing-web") == "active"
+        status, told = box.get("/readyz")
+        assert status == 503
+        assert "driver" in told or "驱动" in told or "driver" in box.sh("cat /run/danqing/status.json")
+    finally:
+        box.sh(f"mv /root/version.py {version}; rm /usr/bin/nvidia-smi; systemctl restart danqing-engine; true")
+    until(lambda: _drawn(box), "drawing", 120)
