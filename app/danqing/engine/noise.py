@@ -6,7 +6,10 @@ NVIDIA GPUs, so that "GPU" and "NV" seeds give on any device the noise that they
 
 from __future__ import annotations
 
+import functools
 import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -192,7 +195,7 @@ class BrownianNoise:
         self._source, self._seed, self._shape = source, seed, shape
         self._low, self._high = round(low, DIGITS), round(high, DIGITS)
         self._whole = self._randn(np.random.SeedSequence(seed, pool_size=24)) * math.sqrt(high - low)
-        self._halves: dict[tuple[int, int], torch.Tensor] = {}
+        self._draws: dict[tuple[int, int], torch.Tensor] = {}
         self._known: dict[float, torch.Tensor] = {}
 
     def __call__(self, sigma: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
@@ -211,32 +214,67 @@ class BrownianNoise:
         if time in self._known:
             return self._known[time]
         self._known = dict(list(self._known.items())[-3:])
-        start, end, key, depth, width = self._low, self._high, 0, 0, self._whole
-        height = torch.zeros(self._shape, dtype=torch.float64)
-        halves: dict[tuple[int, int], torch.Tensor] = {}
-        while start < time < end:
-            middle = round(0.5 * (start + end), DIGITS)
-            left = self._halves.get((key, depth))
-            if left is None:
-                left = self._left(key, depth, width, (start, middle, end))
-            halves[key, depth] = left
-            if time <= middle:
-                end, width, key = middle, left, 2 * key
-            else:
-                height, start, width, key = height + left, middle, width - left, 2 * key + 1
-            depth += 1
+        splits = _splits(self._low, self._high, time)
         # The way to the next time begins like this one; what is further off is not needed again.
-        self._halves = halves
-        self._known[time] = height + width if time == end else height
+        self._draws = self._drawn(splits)
+        width, height = self._whole, torch.zeros(self._shape, dtype=torch.float64)
+        for split in splits:
+            left = split.left(width, self._draws[split.node])
+            if time <= split.middle:
+                width = left
+            else:
+                height, width = height + left, width - left
+        # A way that splits at all ends where the time ends an interval; the path's own ends need none.
+        self._known[time] = height + width if splits or time == self._high else height
         return self._known[time]
 
-    def _left(self, key: int, depth: int, width: torch.Tensor, times: tuple[float, float, float]) -> torch.Tensor:
-        """The left half's share of an interval's step: a Brownian bridge."""
-        start, middle, end = times
-        part = 1 / (end - start)
-        seeds = np.random.SeedSequence(self._seed, spawn_key=(key, depth), pool_size=24)
-        deviation = math.sqrt((middle - start) * (end - middle) * part)
-        return (middle - start) * width * part + deviation * self._randn(seeds)
+    def _drawn(self, splits: list[_Split]) -> dict[tuple[int, int], torch.Tensor]:
+        """The noise of every split, drawn side by side: it is most of the work, and numpy and torch let go of the lock for it."""
+        missing = [split.node for split in splits if split.node not in self._draws]
+        seeds = [np.random.SeedSequence(self._seed, spawn_key=node, pool_size=24) for node in missing]
+        side_by_side = torch.get_num_threads() > 1 and math.prod(self._shape) >= MANY
+        fresh = dict(zip(missing, (_helpers().map if side_by_side else map)(self._randn, seeds), strict=True))
+        known = {**self._draws, **fresh}
+        return {split.node: known[split.node] for split in splits}
 
     def _randn(self, seeds: np.random.SeedSequence) -> torch.Tensor:
         return generator(self._source, int(seeds.generate_state(1)[0])).randn(self._shape)
+
+
+MANY = 8192
+"""Numbers in a draw from which helpers are worth their start."""
+
+
+@functools.cache
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, torch.get_num_threads()), "brownian")
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """An interval of the tree, halved on the way to a time. `node`: its number within its depth, and the depth."""
+
+    start: float
+    middle: float
+    end: float
+    node: tuple[int, int]
+
+    def left(self, width: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The left half's share of the path's step over the interval: a Brownian bridge."""
+        part = 1 / (self.end - self.start)
+        deviation = math.sqrt((self.middle - self.start) * (self.end - self.middle) * part)
+        return (self.middle - self.start) * width * part + deviation * noise
+
+
+def _splits(start: float, end: float, time: float) -> list[_Split]:
+    """From the whole path down to where `time` is an end of an interval."""
+    found: list[_Split] = []
+    key = 0
+    while start < time < end:
+        split = _Split(start, round(0.5 * (start + end), DIGITS), end, (key, len(found)))
+        found.append(split)
+        if time <= split.middle:
+            end, key = split.middle, 2 * key
+        else:
+            start, key = split.middle, 2 * key + 1
+    return found
