@@ -6,6 +6,7 @@ extension; files that the WebUI fetches under a name of its own go by that name 
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,15 @@ from typing import Literal
 
 from danqing.errors import DanqingError
 
-Kind = Literal["none", "lanczos", "nearest", "network"]
+Kind = Literal["none", "lanczos", "nearest", "network", "diffusion"]
 
 FOLDERS = ("ESRGAN", "RealESRGAN", "BSRGAN", "DAT", "SwinIR", "ScuNET")
 """Under DATA/models; what a file holds is told by its tensors, not by its folder."""
+DIFFUSION = {"StableDiffusionUpscalePipeline": 4.0, "StableDiffusionLatentUpscalePipeline": 2.0}
+"""Upscalers that are folders in diffusers' layout, by the class that `model_index.json` names, and their scale."""
+INDEX = "model_index.json"
+INDEX_LIMIT = 65536
+"""Bytes of it that are believed."""
 EXTENSIONS = (".pth", ".pt", ".safetensors")
 
 LATENT_MODES = (
@@ -69,12 +75,38 @@ def upscalers(data: Path) -> tuple[Upscaler, ...]:
         for path in _files(data / "models" / folder):
             name = KNOWN_FILES.get(path.stem, path.stem)
             found.setdefault(name, Upscaler(name, "network", path, scale_in(path.stem)))
+        for path in _folders(data / "models" / folder):
+            scale = DIFFUSION.get(_class_of(path), 0.0)
+            if scale:
+                found.setdefault(path.name, Upscaler(path.name, "diffusion", path, scale))
     return BUILT_IN + tuple(sorted(found.values(), key=lambda row: row.name.casefold()))
 
 
 def _files(folder: Path) -> list[Path]:
-    """Model files of a folder and its sub-folders, in the order of their names."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    """Model files of a folder and its sub-folders, in the order of their names; parts of a model of many files are none."""
+    models = _folders(folder)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in EXTENSIONS
+        and path.is_file()
+        and not any(path.is_relative_to(model) for model in models)
+    )
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Models in diffusers' layout."""
+    return sorted(index.parent for index in folder.rglob(INDEX))
+
+
+def _class_of(folder: Path) -> str:
+    """The pipeline that a folder is for, "" where it does not say."""
+    try:
+        with (folder / INDEX).open("rb") as file:
+            index = json.loads(file.read(INDEX_LIMIT))
+    except (OSError, ValueError):
+        return ""
+    return str(index.get("_class_name", "")) if isinstance(index, dict) else ""
 
 
 def scale_in(name: str) -> float:

@@ -19,6 +19,7 @@ from danqing.errors import DanqingError
 from danqing.imaging.tiles import Tiling, combine, split, tiling
 from danqing.library.header import read_header
 from danqing.library.pickles import read_pickle
+from danqing.upscale import diffusion
 
 Pixels = np.ndarray[Any, Any]
 
@@ -44,6 +45,8 @@ def run(path: Path, pixels: Pixels, tile: int, overlap: int, device: torch.devic
     side = tile
     while True:
         try:
+            if path.is_dir():
+                return diffusion.run(network, pixels, side, overlap)
             return _tiled(network, path, pixels, side, overlap, device)
         except torch.OutOfMemoryError:
             side = min(side or max(pixels.shape[:2]), *pixels.shape[:2]) // 2
@@ -55,7 +58,7 @@ def run(path: Path, pixels: Pixels, tile: int, overlap: int, device: torch.devic
 
 
 def loaded(path: Path, device: torch.device) -> Any:
-    """The network of a file on `device`, a spandrel `ImageModelDescriptor`; kept for the next call.
+    """The network of a file on `device`, a spandrel `ImageModelDescriptor`, or a folder's pipeline; kept for the next call.
 
     Raises:
         DanqingError: `model_broken`, `model_unsafe`.
@@ -67,7 +70,7 @@ def loaded(path: Path, device: torch.device) -> Any:
     key = (str(path), status.st_size, status.st_mtime_ns, str(device))
     with _lock:
         if key not in _kept:
-            _kept[key] = _load(path, device)
+            _kept[key] = diffusion.load(path, device) if path.is_dir() else _load(path, device)
             while len(_kept) > KEPT:
                 _kept.popitem(last=False)
         _kept.move_to_end(key)
