@@ -117,6 +117,13 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "The network “{name}” is not made for the model “{model}”: {reason}. Choose another network or model.",
         "网络“{name}”与模型“{model}”不匹配：{reason}。请换一个网络或模型。",
     ),
+    ("missing_picture", 422, "A picture is missing: {field}.", "缺少图片：{field}。"),
+    (
+        "unknown_script",
+        422,
+        "There is no script “{name}”. Known scripts: {known}.",
+        "没有名为“{name}”的脚本。可用的有：{known}。",
+    ),
     (
         "unknown_upscaler",
         422,

@@ -22,6 +22,7 @@ from danqing.api.translate import wish
 from danqing.engine.build import Workshop
 from danqing.engine.calls import Decode
 from danqing.engine.protocol import ImageFacts, Message
+from danqing.engine.scheduler import Kind
 from danqing.engine.settings import ROWS
 from danqing.errors import DanqingError
 from danqing.gallery import infotext
@@ -58,6 +59,9 @@ class Ours:
     images: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
     latents: dict[int, list[np.ndarray[Any, Any]]] = field(default_factory=dict)
+    decoded: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    """Every latent that was decoded, in the order of the decoder."""
+    scripted: bool = False
     error: DanqingError | None = None
 
 
@@ -108,6 +112,14 @@ class Replay:
                 answer = yield call
 
         self.workshop.engine._make_plan = watched
+        run = self.workshop.runner.run
+
+        def watched_run(kind: Kind, payloads: Any) -> list[Any]:
+            if kind is Kind.DECODE:
+                self._ours.decoded += [call.latent.numpy() for call in payloads]
+            return run(kind, payloads)
+
+        self.workshop.runner.run = watched_run  # type: ignore[method-assign]
 
     def case(self, path: Path) -> Result:
         """Draw the case and compare; the pictures and latents are written to the out folder."""
@@ -136,7 +148,7 @@ class Replay:
         body = self._filled(body)
         fields = Img2Img(**body) if "init_images" in body else Txt2Img(**body)
         request = wish(fields, self._context, CLIENT).request.resolved()
-        self._ours, self._request = Ours(), request
+        self._ours, self._request = Ours(scripted=request.script is not None), request
         self.workshop.engine.submit("case", request)
         while not self.workshop.engine.idle:
             if not self.workshop.engine.step():
@@ -172,12 +184,9 @@ class Replay:
 
 
 def finals(ours: Ours) -> list[np.ndarray[Any, Any]]:
-    """The latent of each picture that was finished, in the pictures' order: the last that its plan decoded.
-
-    A plan that draws several pictures (a script) has them all.
-    """
-    if len(ours.latents) == 1 and len(next(iter(ours.latents.values()))) > 1 and len(ours.images) > 1:
-        return next(iter(ours.latents.values()))
+    """The latent of each picture, in the pictures' order: the last that its plan decoded. Of a script, all of them."""
+    if ours.scripted:
+        return ours.decoded
     return [found[-1] for _, found in sorted(ours.latents.items()) if found]
 
 
@@ -211,13 +220,19 @@ def _latents(path: Path, ours: Ours, result: Result) -> None:
     if not found:
         return
     theirs, mine = np.concatenate(found), finals(ours)
-    if len(theirs) < len(mine):  # a script that samples several times: the recording keeps the last
-        mine = mine[-len(theirs) :]
+    if ours.scripted:  # the recording keeps one of the latents of a script
+        same = [[distance(m, t) for m in mine if m.shape == t.shape] for t in theirs]
+        result.latent = max((min(row) for row in same if row), default=None)
+        return
     if len(mine) != len(theirs) or any(m.shape != t.shape for m, t in zip(mine, theirs, strict=True)):
         result.note = f"! latents {[m.shape for m in mine]}, recorded {theirs.shape}"
         return
-    distances = [np.linalg.norm(m - t) / max(np.linalg.norm(t), 1e-9) for m, t in zip(mine, theirs, strict=True)]
-    result.latent = float(max(distances))
+    result.latent = max(distance(m, t) for m, t in zip(mine, theirs, strict=True))
+
+
+def distance(mine: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> float:
+    """Relative distance of two latents."""
+    return float(np.linalg.norm(mine - theirs) / max(np.linalg.norm(theirs), 1e-9))
 
 
 def _infotext(case: dict[str, Any], ours: Ours, result: Result) -> None:

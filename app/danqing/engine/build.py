@@ -103,7 +103,7 @@ class Workshop:
         return load(checkpoint, self.device, self.dtype, self.library.sha256_of)
 
     def _plan(self, request: GenerateRequest, index: int, track: Track) -> Plan:
-        return plan(request, index, self.studio, track)
+        return plan(request, index, self.studio.fresh(), track)
 
 
 WARM_UP = "warm-up"

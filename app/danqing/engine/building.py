@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from danqing import torchvision_shim as torchvision_shim  # before diffusers and transformers
-from danqing.engine.reading import Target, check_shape, fill, make_room
+from danqing.engine.reading import Target, check_shape, fill
 from danqing.library.architecture import Architecture
 from danqing.library.routes import Destination, Routes
 from danqing.library.shapes import TextShape, UnetShape, VaeShape
@@ -111,7 +111,10 @@ def fill_parts(
     """
     shapes = {part: {name: row.shape for name, row in module.named_parameters()} for part, module in parts.items()}
     plan = _plan(shapes, weights, routes)
-    rooms = {part: make_room(shapes[part], device, dtype) for part in parts}
+    rooms = {
+        part: {name: torch.empty(shape, device=device, dtype=dtype) for name, shape in rows.items()}
+        for part, rows in shapes.items()
+    }
     for part, name in plan.empty:
         rooms[part][name].zero_()
     for piece in weights.pieces:

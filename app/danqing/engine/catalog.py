@@ -188,6 +188,19 @@ def sampler(name: str) -> SamplerRow:
     return _SAMPLERS_BY_NAME[name]
 
 
+def find_sampler(name: str) -> SamplerRow:
+    """The row whose name or alias this is, in any case, as scripts take it.
+
+    Raises:
+        DanqingError: `unknown_sampler`.
+    """
+    wanted = name.lower()
+    for row in SAMPLERS:
+        if wanted in (row.name.lower(), *row.aliases):
+            return row
+    return sampler(name)
+
+
 def find_schedule(name: str) -> ScheduleRow | None:
     """The row whose label, name or alias this is."""
     return next((row for row in SCHEDULES if name in (row.label, row.name, *row.aliases)), None)

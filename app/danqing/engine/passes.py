@@ -259,11 +259,11 @@ def _refiner(scene: Scene, stage: Stage, hands: Hands) -> Switch | None:
     return Switch(due, take_over)
 
 
-def sampled(scene: Scene, stage: Stage, hands: Hands) -> Generator[Call, Any, torch.Tensor]:
-    """Run the pass's sampler; the final latent, (4, h, w)."""
+def sampled(scene: Scene, stage: Stage, hands: Hands, noise: Any = None) -> Generator[Call, Any, torch.Tensor]:
+    """Run the pass's sampler; the final latent, (4, h, w). `noise` takes the place of the picture's own."""
     spec = spec_of(scene.request, stage, hands.view)
     scene.tell(told.of_sampling(scene.request, stage))
-    latent = yield from sample(spec, hands.guide.predict, scene.noise(), scene.track)
+    latent = yield from sample(spec, hands.guide.predict, noise or scene.noise(), scene.track)
     scene.tell(hands.guide.told)
     return latent
 

@@ -19,8 +19,8 @@ from danqing.adapters.layers import Layer
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
-Row = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]
-"""down, core, up of one low-rank addition."""
+Row = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, float]
+"""down, core, up and scale of one low-rank addition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +108,35 @@ class Builder:
 
     def _beside(self, module: nn.Linear | nn.Conv2d, uses: Sequence[Use]) -> Forward:
         weight = module.weight
-        downs: list[torch.Tensor] = []
-        ups: list[torch.Tensor] = []
+        plain: list[Row] = []
         rows: list[Row] = []
         for use in uses:
-            down, core, up = use.layer.factors(use.rank)
-            up = (up.flatten(1) * use.strength).to(weight.device, weight.dtype)
-            down = down.to(weight.device, weight.dtype)
+            down, core, up = (
+                None if t is None else t.to(weight.device, weight.dtype) for t in use.layer.factors(use.rank)
+            )
+            assert down is not None
+            assert up is not None
+            down, up, scale = down.flatten(1), up.flatten(1), use.layer.scale * use.strength
             _check(module, down, core, up)
             if core is None:
-                downs.append(down.flatten(1))
-                ups.append(up)
+                plain.append((down, None, up, scale))
             else:
-                core = core.to(weight.device, weight.dtype)
-                rows.append((down.flatten(1)[..., None, None], core, up[..., None, None]))
-        if downs:
-            # Several additions of one kind are one of a larger rank.
-            rows.append((torch.cat(downs).reshape(-1, *weight.shape[1:]), None, torch.cat(ups, 1)))
-        self.patches.bytes += sum(t.nbytes for row in rows for t in row if t is not None)
+                rows.append((down[..., None, None], core, up, scale))
+        if plain:
+            down, _, up, scale = _joined(plain)
+            rows.append((down.reshape(-1, *weight.shape[1:]), None, up, scale))
+        self.patches.bytes += sum(t.nbytes for row in rows for t in row[:3] if t is not None)
         if isinstance(module, nn.Linear):
-            ((down, _, up),) = rows
-            return _linear(bare(module), down, up.T)
+            ((down, _, up, scale),) = rows
+            return _linear(bare(module), down, up.T, scale)
         return _conv(module, rows)
+
+
+def _joined(rows: Sequence[Row]) -> Row:
+    """Several additions of one kind are one of a larger rank."""
+    if len(rows) == 1:
+        return rows[0]
+    return torch.cat([row[0] for row in rows]), None, torch.cat([row[2] * row[3] for row in rows], 1), 1.0
 
 
 def _check(module: nn.Linear | nn.Conv2d, down: torch.Tensor, core: torch.Tensor | None, up: torch.Tensor) -> None:
@@ -185,7 +192,7 @@ def attentions(unet: nn.Module) -> Iterator[tuple[nn.Linear, nn.Linear]]:
             yield keys, values
 
 
-def _linear(base: Forward, down: torch.Tensor, up: torch.Tensor) -> Forward:
+def _linear(base: Forward, down: torch.Tensor, up: torch.Tensor, scale: float) -> Forward:
     """down: (rank, in). up: (rank, out)."""
     rank, outputs = up.shape
 
@@ -193,9 +200,9 @@ def _linear(base: Forward, down: torch.Tensor, up: torch.Tensor) -> Forward:
         out = base(x)
         hidden = functional.linear(x, down).reshape(-1, rank)
         if out.is_contiguous():
-            out.view(-1, outputs).addmm_(hidden, up)
+            out.view(-1, outputs).addmm_(hidden, up, alpha=scale)
             return out
-        return out + (hidden @ up).reshape(out.shape)
+        return out + (hidden @ up).reshape(out.shape) * scale
 
     return forward
 
@@ -206,12 +213,12 @@ def _conv(module: nn.Conv2d, rows: Sequence[Row]) -> Forward:
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         out = base(x)
-        for down, core, up in rows:
+        for down, core, up, scale in rows:
             if core is None:
                 hidden = module._conv_forward(x, down, None)
             else:
                 hidden = module._conv_forward(functional.conv2d(x, down), core, None)
-            out += functional.conv2d(hidden, up.reshape(*up.shape[:2], 1, 1))
+            out.add_(functional.conv2d(hidden, up[..., None, None]), alpha=scale)
         return out
 
     return forward

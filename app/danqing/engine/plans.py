@@ -46,6 +46,10 @@ def measure(request: GenerateRequest) -> Extent:
     Raises:
         DanqingError: a name that is not there, or a hires fix without a strength.
     """
+    if request.script is not None:
+        from danqing.engine.scripts import run as scripts
+
+        return scripts.measure(request)
     if request.kind == "extras":
         return Extent(1, 1, max(1, len(request.init_images)))
     view = ModelView(ModelSigmas(linear_alphas()))
@@ -71,6 +75,10 @@ def plan(request: GenerateRequest, index: int, studio: Studio, track: Track) -> 
         from danqing.engine.extras import extras
 
         return (yield from extras(request, studio, track))
+    if request.script is not None:
+        from danqing.engine.scripts import run as scripts
+
+        return (yield from scripts.run(request, studio, track))
     drawn = yield from picture(request, index, studio, track)
     yield from hand_out(drawn, index * _stride(request))
 

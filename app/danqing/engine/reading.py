@@ -1,17 +1,18 @@
 """Reads weights from files straight into the tensors that they fill.
 
-A file is read from front to back in large pieces, in a thread of its own, while the piece before is turned into the networks'
-number format: there are never two whole copies, and a slow disk sees nothing but long sequential reads.
+A few threads read pieces of the file one behind the other and turn each into the networks' number format: there are never two
+whole copies, and a slow disk sees long reads in order, several at once. What costs most on a fast one is memory that is touched
+for the first time, which threads do side by side.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 import torch
 
@@ -21,7 +22,10 @@ from danqing.library.tensors import DTYPES, FLOATS
 PIECE = 16 * 1024 * 1024
 """Bytes a read: on a fresh cloud disk large reads are many times as fast as page faults."""
 
-ALIGNMENT = 64
+SLICE = 32_704
+"""Numbers; torch copies fewer than 32768 in one thread."""
+
+WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +57,24 @@ def fill(path: Path, header: Header, targets: Mapping[str, Sequence[Target]]) ->
         ValueError: naming a tensor whose shape is not the target's, or whose numbers are no weights.
         OSError: the file grew shorter while it was read.
     """
-    moves = sorted(_moves(header, targets), key=lambda move: move.start)
-    groups = list(_groups(moves))
-    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, thread_name_prefix="read-weights") as reader:
-        descriptor = file.fileno()
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        spare = [bytearray(max((_span(group) for group in groups), default=0)) for _ in range(min(2, len(groups)))]
-        waiting: Future[None] | None = None
-        for index, group in enumerate(groups):
-            if waiting is None:
-                waiting = reader.submit(_read, descriptor, group[0].start, _span(group), spare[0])
-            waiting.result()
-            if index + 1 < len(groups):
-                after = groups[index + 1]
-                waiting = reader.submit(_read, descriptor, after[0].start, _span(after), spare[(index + 1) % 2])
+    groups = list(_groups(sorted(_moves(header, targets), key=lambda move: move.start)))
+    workers = min(WORKERS, os.cpu_count() or 1, max(len(groups), 1))
+    spare: SimpleQueue[bytearray] = SimpleQueue()
+    for _ in range(workers):
+        spare.put(bytearray(max(map(_span, groups), default=0)))
+
+    def work(group: Sequence[_Move]) -> None:
+        buffer = spare.get()
+        try:
+            _read(file.fileno(), group[0].start, _span(group), buffer)
             for move in group:
-                _convert(move, spare[index % 2], group[0].start)
+                _convert(move, buffer, group[0].start)
+        finally:
+            spare.put(buffer)
+
+    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(workers, thread_name_prefix="read-weights") as pool:
+        for done in [pool.submit(work, group) for group in groups]:
+            done.result()
 
 
 def _read(descriptor: int, start: int, count: int, buffer: bytearray) -> None:
@@ -145,7 +150,17 @@ def _convert(move: _Move, buffer: bytearray, base: int) -> None:
         offset = 0 if target.third is None else target.third * flat.numel()
         low, high = max(move.first, offset), min(move.first + count, offset + flat.numel())
         if low < high:
-            flat[low - offset : high - offset].copy_(numbers[low - move.first : high - move.first])
+            _copy(flat[low - offset : high - offset], numbers[low - move.first : high - move.first])
+
+
+def _copy(target: torch.Tensor, numbers: torch.Tensor) -> None:
+    """On a CPU in slices too small for torch to wake its workers for: two threads that wait for each other on a busy machine
+    take several times as long as one, and one keeps up with a disk."""
+    if target.device.type != "cpu":
+        target.copy_(numbers)
+        return
+    for one, other in zip(target.split(SLICE), numbers.split(SLICE), strict=True):
+        one.copy_(other)
 
 
 def _convert_whole(entry: Entry, numbers: torch.Tensor, target: Target) -> None:
@@ -153,23 +168,3 @@ def _convert_whole(entry: Entry, numbers: torch.Tensor, target: Target) -> None:
     if target.third is not None:
         value = value.chunk(3)[target.third]
     target.tensor.copy_((value.T if target.transposed else value).reshape(target.tensor.shape))
-
-
-def make_room(shapes: Mapping[str, torch.Size], device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Empty tensors of these shapes. On a CPU they share one run of memory in huge pages, of which a load touches a
-    thousand where it would touch a million."""
-    if device.type != "cpu":
-        return {name: torch.empty(shape, device=device, dtype=dtype) for name, shape in shapes.items()}
-    places: dict[str, int] = {}
-    size = 0
-    for name, shape in shapes.items():
-        places[name] = size
-        size += -(-shape.numel() * dtype.itemsize // ALIGNMENT) * ALIGNMENT
-    memory = mmap.mmap(-1, max(size, 1))
-    if hasattr(mmap, "MADV_HUGEPAGE") and size >= PIECE:
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    whole = torch.frombuffer(memory, dtype=torch.uint8)
-    return {
-        name: whole[place : place + shapes[name].numel() * dtype.itemsize].view(dtype).view(shapes[name])
-        for name, place in places.items()
-    }

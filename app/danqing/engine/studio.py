@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,12 @@ class Studio:
     library: Library
     networks: Networks
     embeddings: Embeddings
+    held: dict[str, Image.Image] = field(default_factory=dict)
+    """Pictures that a script keeps between its steps."""
+
+    def fresh(self) -> Studio:
+        """The same with nothing held, for one plan."""
+        return replace(self, held={})
 
     def checkpoint(self, name: str) -> Checkpoint:
         """
@@ -53,6 +59,12 @@ class Studio:
             always_hypernetwork=options.sd_hypernetwork,
         )
 
+    def hold(self, image: Image.Image) -> str:
+        """Keep a picture of a script in memory, for as long as this studio lives; a name for requests."""
+        name = f"{len(self.held):064x}"
+        self.held[name] = image
+        return name
+
     def image(self, name: str) -> Image.Image:
         """The input picture of this name, decoded.
 
@@ -61,6 +73,8 @@ class Studio:
         """
         from PIL import Image
 
+        if name in self.held:
+            return self.held[name]
         try:
             image = Image.open(input_path(self.data, name))
             image.load()
