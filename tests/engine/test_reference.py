@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,11 +64,3 @@ def test_latents_and_pixels(shared_bench: Bench, name: str) -> None:
     for index, pixels in drawn.images.items():
         picture = np.asarray(Image.open(tiny.REFERENCE / f"{name}.{index}.png").convert("RGB")).astype(int)
         assert np.abs(pixels.astype(int) - picture).max() <= 2
-
-
-def test_every_sampler_has_a_case() -> None:
-    covered = set()
-    for name in CASES:
-        case = json.loads(Path(tiny.REFERENCE / f"{name}.json").read_text("utf-8"))
-        covered.add(request_of(case).sampler)
-    assert covered == set(catalog.sampler_names())
