@@ -27,10 +27,12 @@ SIGMAS = ModelSigmas(linear_alphas())
 
 
 def cases() -> list[Path]:
-    """Recordings that show samplers, schedules and noise."""
-    own = sorted((tiny.REFERENCE / "sampling").glob("*/*.json"))
-    shared = [path for path in sorted(tiny.REFERENCE.glob("*.json")) if path.name.startswith(PREFIXES)]
-    return [*own, *shared]
+    """Recordings that show samplers, schedules and noise, each once."""
+    found = {}
+    for path in sorted(tiny.REFERENCE.rglob("*.json")):
+        if path.parent.parent.name == "sampling" or path.name.startswith(PREFIXES):
+            found[path.parent.name == "img2img", path.stem] = path
+    return list(found.values())
 
 
 PREFIXES = ("sampler_", "sched_", "steps1", "s_batch2_eulera", "o_rng_nv")
