@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def test_the_password_is_for_root_only_and_opens_the_app(places: Places) -> None
     assert mode(places.data / "secrets") == 0o700
     assert AdminAccount(places.data).check("admin", text) == "admin"
     assert AdminAccount(places.data).check("admin", "guess") is None
-    assert not (places.data / "secrets" / "password").exists()
+    copy = places.data / "secrets" / "password"
+    assert (mode(copy), copy.stat().st_uid) == (0o600, os.geteuid())
 
 
 def test_no_secret_is_told(places: Places, capfd: pytest.CaptureFixture[str]) -> None:
@@ -43,11 +45,11 @@ def test_no_secret_is_told(places: Places, capfd: pytest.CaptureFixture[str]) ->
 def test_a_second_boot_makes_nothing_anew(places: Places) -> None:
     well("firstboot")
     files = [places.password, places.data / "secrets" / "admin.hash", places.data / "secrets" / "box.token"]
+    files.append(places.done)
     before = [file.read_text() for file in files]
     places.status.unlink()
     well("firstboot")
     assert [file.read_text() for file in files] == before
-    assert json.loads(places.done.read_text())["boots"] == 2
     row = json.loads(places.report.read_text())[0]
     assert (row["name"], row["state"], row["note"]) == ("firstboot", "done", "done before")
     assert "first boot" in json.loads(places.last_report.read_text())[0]["note"]
@@ -157,6 +159,27 @@ def test_a_password_of_ones_own(places: Places) -> None:
     assert done.exit_code == 0
     assert "correct horse" not in done.output
     assert AdminAccount(places.data).check("admin", "correct horse") == "admin"
+
+
+@needs_root
+def test_the_next_machine_of_a_volume_shows_the_same_password(places: Places) -> None:
+    well("firstboot")
+    text = well("password")
+    for gone in (places.password, places.done):
+        gone.unlink()
+    well("firstboot")
+    assert well("password") == text
+    assert mode(places.password) == 0o600
+    assert "came with the data volume" in well("report")
+
+
+@needs_root
+def test_a_password_that_is_no_longer_right_is_not_shown(places: Places) -> None:
+    well("firstboot")
+    AdminAccount.set_password(places.data, "restored from a backup")
+    done = box("password")
+    assert isinstance(done.exception, BoxError)
+    assert done.exception.code == "password_unknown"
 
 
 @needs_root

@@ -38,13 +38,13 @@ def run(places: Places, metadata: Metadata) -> None:
         mounted = _volume(places, told)
         cache = _cache(places)
         first = not done
-        password = _password(places, first)
+        password = _password(places)
         local.machine_token(places.data, make=True)
         _own(places)
         _environment(places, told, cache)
-        done = done or {"first": time.time(), "version": __version__, "host": metadata.facts()}
-        done |= {"volume": mounted, "cache": cache, "boots": int(done.get("boots", 0)) + 1}
-        replace(places.done, json.dumps(done, indent=1, sort_keys=True) + "\n")
+        if first:
+            done = {"first": time.time(), "version": __version__, "host": metadata.facts(), "volume": mounted}
+            replace(places.done, json.dumps(done, indent=1, sort_keys=True) + "\n")
         _say(running, first, mounted, password)
     with contextlib.suppress(OSError):
         tools.give(places.report, USER)
@@ -97,14 +97,27 @@ def _cache(places: Places) -> str:
 # -- secrets --
 
 
-def _password(places: Places, first: bool) -> str:
+def _password(places: Places) -> str:
     """Make the administrator's password where there is none; says what was done, never the password."""
     from danqing.api.auth import AdminAccount
 
     if AdminAccount.exists(places.data):
-        return "the password came with the data volume" if first and not places.password.exists() else ""
+        return _password_of_the_volume(places) if not places.password.exists() else ""
     set_password(places, secrets.token_urlsafe(PASSWORD_BYTES))
     return f"a password was made, in {places.password}"
+
+
+def _password_of_the_volume(places: Places) -> str:
+    """Where an earlier machine left the password on the volume, for root only, it is this machine's too."""
+    from danqing.api.sessions import write_secret
+
+    kept = places.data / volume.PASSWORD_COPY
+    try:
+        if kept.stat().st_uid == os.geteuid() and not kept.is_symlink():
+            write_secret(places.password, kept.read_text("utf-8"))
+    except OSError:
+        return "the password came with the data volume, its text did not"
+    return "the password came with the data volume"
 
 
 def set_password(places: Places, password: str) -> None:
@@ -114,6 +127,7 @@ def set_password(places: Places, password: str) -> None:
 
     write_secret(places.password, password + "\n")
     AdminAccount.set_password(places.data, password)
+    write_secret(places.data / volume.PASSWORD_COPY, password + "\n")
 
 
 def _own(places: Places) -> None:
@@ -125,7 +139,8 @@ def _own(places: Places) -> None:
         tools.give(path, USER)
         if folder == "secrets":
             for file in path.iterdir():
-                tools.give(file, USER)
+                if file != places.data / volume.PASSWORD_COPY:
+                    tools.give(file, USER)
 
 
 # -- what the launch said --

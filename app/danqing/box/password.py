@@ -21,10 +21,16 @@ def show(places: Places) -> str:
         BoxError: `not_root`, `password_unknown`.
     """
     tools.need_root("password")
+    from danqing.api.auth import ADMIN, AdminAccount
+
     try:
-        return places.password.read_text("utf-8").strip()
+        text = places.password.read_text("utf-8").strip()
     except OSError:
         raise BoxError("password_unknown") from None
+    # A restored backup may have brought another one.
+    if AdminAccount.exists(places.data) and not AdminAccount(places.data).check(ADMIN, text):
+        raise BoxError("password_unknown")
+    return text
 
 
 def reset(places: Places, wanted: str = "") -> str:

@@ -140,4 +140,8 @@ def replace(path: Path, text: str) -> None:
         path.write_text(text, "utf-8")
         return
     half.chmod(0o644)
+    with contextlib.suppress(OSError):
+        # Root writes what the service must be able to write after it.
+        known = path.stat()
+        os.chown(half, known.st_uid, known.st_gid)
     half.replace(path)

@@ -19,6 +19,8 @@ WAIT_SECONDS = 90.0
 """An attachment that was asked for with the launch comes some seconds after the boot."""
 ANY = "any"
 NONE = ("", "none")
+PASSWORD_COPY = "secrets/password"
+"""Below the data folder, for root only: the next machine that the volume moves to can show it."""
 ATTACHED = ("/dev/sdf", "/dev/xvdf")
 """The name that a data volume is attached under."""
 EBS = re.compile(r"^/dev/(nvme\d+n\d+|xvd[a-z]+|sd[a-z]+)$")
@@ -53,7 +55,8 @@ class Disk:
 
 def disks() -> list[Disk]:
     """All whole disks, and what their first bytes say."""
-    rows = json.loads(tools.run("lsblk", "--json", "--output", "PATH,SERIAL,MODEL,MOUNTPOINT,TYPE"))["blockdevices"]
+    told = tools.quiet("lsblk", "--json", "--output", "PATH,SERIAL,MODEL,MOUNTPOINT,TYPE")
+    rows = json.loads(told)["blockdevices"] if told else []
     found = [_disk(row) for row in rows if EBS.match(str(row.get("path")))]
     known = {os.path.realpath(disk.path) for disk in found}
     # Where device nodes do not have the kernel's names, an attachment is known by the name that was asked for.
@@ -151,7 +154,8 @@ def own(data: Path) -> None:
         return
     for folder, _, files in os.walk(data):
         for name in (folder, *(os.path.join(folder, file) for file in files)):
-            os.chown(name, user, group, follow_symlinks=False)
+            if name != str(data / PASSWORD_COPY):
+                os.chown(name, user, group, follow_symlinks=False)
     data.chmod(0o750)
 
 
