@@ -68,7 +68,7 @@ def test_the_build_of_torch_is_known_without_importing_it() -> None:
 def test_no_gpu(places: Places, smi: Path) -> None:
     assert "draws on the CPU" in well("gpu", "--preflight")
     status = json.loads(places.status.read_text())
-    assert (status["device"], status["trouble"]) == ("absent", None)
+    assert (status["device"], status["error"]) == ("absent", None)
     assert status["phases"][0]["state"] == "done"
 
 
@@ -98,15 +98,15 @@ def test_a_driver_too_old_is_said_everywhere(places: Places, smi: Path, monkeypa
     assert done.exception.code == "driver_too_old"
     assert "580.65.06 or newer" in str(done.exception)
     status = json.loads(places.status.read_text())
-    assert "470.57.02" in status["trouble"]["en"]
-    assert "过旧" in status["trouble"]["zh"]
+    assert "470.57.02" in status["error"]["en"]
+    assert "过旧" in status["error"]["zh"]
     assert status["phases"][0]["state"] == "failed"
     assert readiness_error(places) == "driver_too_old"
 
     # mended
     card(smi, "580.105.08")
     well("gpu", "--preflight")
-    assert json.loads(places.status.read_text())["trouble"] is None
+    assert json.loads(places.status.read_text())["error"] is None
     assert readiness_error(places) == ""
 
 

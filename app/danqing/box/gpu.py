@@ -177,7 +177,7 @@ def tell(places: Places, found: Gpu) -> None:
     en, zh = found.lines()[0]
     running = phases.Phase(places, "gpu")
     running.tell("failed" if found.error else "done", note="; ".join(line for line, _ in found.lines()))
-    phases.write(places, [], trouble={"en": en, "zh": zh} if found.error else None, device=found.state)
+    phases.write(places, [], error={"en": en, "zh": zh} if found.error else None, device=found.state)
     path = data_folder(places) / TROUBLE
     with contextlib.suppress(OSError):
         if found.error:

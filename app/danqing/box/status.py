@@ -29,7 +29,7 @@ def status(places: Places, client: Client) -> dict[str, Any]:
         known[row["name"]] = {**known.get(row["name"], {}), **row}
     found["phases"] = list(known.values())
     if "error" in told:
-        found["error"] = told["error"]
+        found["trouble"] = told["error"]
     return found
 
 
@@ -40,10 +40,12 @@ def lines(found: dict[str, Any]) -> Iterator[Line]:
         state, seconds = str(row["state"]), float(row.get("seconds", 0))
         note = f"  {row['note']}" if row.get("note") else ""
         yield (f"{state:<8} {seconds:7.1f} s  {en}{note}", f"{STATES.get(state, state)} {seconds:7.1f} 秒  {zh}{note}")
+    if isinstance(found.get("error"), dict):
+        yield found["error"].get("en", ""), found["error"].get("zh", "")
     if found["ready"]:
         yield "ready: a picture can be drawn now", "就绪：现在可以绘图"
     elif found["answers"]:
-        error = found.get("error", "")
+        error = found.get("trouble", "")
         yield (
             f"starting{f' (trouble: {error}; danqing box doctor)' if error else ''}",
             f"启动中{f'（故障：{error}；danqing box doctor）' if error else ''}",
