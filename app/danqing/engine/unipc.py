@@ -77,7 +77,7 @@ def unipc(x: torch.Tensor, course: Course) -> Walk:
     if not steps:
         return x
     path = _Path(course.model)
-    start = float(course.levels[-1]) / 1000 + LAST if course.resumed else 1.0
+    start = float(course.levels[-1].float() / 1000 + LAST) if course.resumed else 1.0
     times = path.times(options.uni_pc_skip_type, start, steps)
     most = min(options.uni_pc_order, steps)
     past = [_Past(times[0], (yield from _clean(x, times[0], path)))]
@@ -96,7 +96,8 @@ def unipc(x: torch.Tensor, course: Course) -> Walk:
 
 
 def _clean(x: torch.Tensor, t: float, path: _Path) -> Walk:
-    eps = yield x, torch.tensor(t * 1000 - 1, dtype=torch.float32)
+    # In float32, as the paper's code has it: a v-prediction is read at the whole timestep below, which rounding may change.
+    eps = yield x, (torch.tensor(t, dtype=torch.float32) - LAST) * 1000
     return (x - path.sigma(t) * eps) / float(np.exp(path.log_alpha(t)))
 
 
