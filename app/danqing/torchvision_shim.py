@@ -25,9 +25,9 @@ def _repaired() -> torch.library.Library | None:
     spec = find_spec("torchvision")
     if spec is None or not spec.submodule_search_locations or _loads(Path(spec.submodule_search_locations[0])):
         return None
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in SCHEMAS:
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
     return library
 
 
