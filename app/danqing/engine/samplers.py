@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from danqing.engine.samplers_base import Churn, Course, Walk
+from danqing.engine.samplers_base import Course, Walk
 from danqing.engine.samplers_dpm import dpm2, dpm2_ancestral, dpm_adaptive, dpm_fast
 from danqing.engine.samplers_dpmpp import (
     dpmpp_2m,
@@ -20,8 +20,6 @@ from danqing.engine.samplers_euler import euler, euler_ancestral, heun, lms, res
 from danqing.engine.samplers_lcm import lcm
 from danqing.engine.samplers_timestep import ddim, ddim_cfgpp, plms
 from danqing.engine.unipc import unipc
-
-__all__ = ["WALKS", "Churn", "Course", "Walk", "ddim", "dpmpp_2m", "euler", "euler_ancestral", "heun", "lms"]
 
 WALKS: dict[str, Callable[[torch.Tensor, Course], Walk]] = {
     "DPM++ 2M": dpmpp_2m,
