@@ -49,16 +49,16 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, mended by ftfy, white space collapsed, lower-cased. Any string will do."""
-        if "<" not in text and "&" not in text:
-            return self._plain(text)
         if self._open_clip:
-            text = html.unescape(html.unescape(text)).lower()
-        return [
-            token
-            for part in self._marks.split(text)
-            if part
-            for token in ([self._special[part]] if part in self._special else self._plain(part))
-        ]
+            text = html.unescape(html.unescape(_mended(text))).lower()
+        found: list[int] = []
+        for part in self._marks.split(text):
+            if part in self._special:
+                found.append(self._special[part])
+            elif part:
+                clean = part if self._open_clip else _mended(part)
+                found += self._backend.encode(_collapsed(clean), add_special_tokens=False).ids
+        return found
 
     @functools.cached_property
     def brackets(self) -> dict[int, float]:
@@ -71,11 +71,15 @@ class Tokenizer:
         }
         return {token: factor for token, factor in found.items() if factor != 1.0}
 
-    def _plain(self, text: str) -> list[int]:
-        import ftfy
 
-        clean = re.sub(r"\s+", " ", ftfy.fix_text(text)).strip().lower()
-        return list(self._backend.encode(clean, add_special_tokens=False).ids)
+def _mended(text: str) -> str:
+    import ftfy
+
+    return ftfy.fix_text(text)
+
+
+def _collapsed(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().lower()
 
 
 @functools.cache
