@@ -71,10 +71,9 @@ def test_a_first_picture_of_every_model_is_drawn_and_timed(machine: Places) -> N
     assert '"ready": true' in well("status", "--json")
 
 
-def test_a_model_that_cannot_draw_is_named(machine: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warmup, "STEPS", 100_000)
+def test_a_model_that_cannot_draw_is_named(machine: Places) -> None:
     with pytest.raises(BoxError) as error:
-        warmup.draw(Client(machine), "no such model")
+        warmup.draw(Client(machine), "no such model", steps=100_000)
     assert error.value.code == "picture_failed"
     assert "no such model" in str(error.value)
 

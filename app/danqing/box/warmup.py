@@ -8,7 +8,7 @@ from typing import Any
 
 from danqing.box.errors import BoxError
 from danqing.box.local import Answer, Client
-from danqing.box.phases import phase, since_start, write
+from danqing.box.phases import phase, read, since_start, write
 from danqing.box.places import Places
 
 WAIT_SECONDS = 1500.0
@@ -18,6 +18,10 @@ MOST_MODELS = 2
 HOPELESS = ("driver_too_old", "gpu_broken")
 """Errors that waiting does not mend."""
 STEPS = 20
+STEPS_ON_CPU = 4
+"""A picture of all steps would keep a CPU busy for minutes, while somebody may want to draw."""
+WITH_GPU = ("untested", "ok")
+"""What `danqing box gpu --preflight` says of a machine that draws on its GPU."""
 PROMPT = "a red circle on a white background"
 
 
@@ -33,10 +37,11 @@ def run(
     with phase(places, "warmup") as running:
         times: list[tuple[str, float]] = []
         titles = _models(client)[:models]
+        steps = STEPS if read(places).get("device") in WITH_GPU else STEPS_ON_CPU
         for place, title in enumerate(titles):
             running.tell(progress=place / len(titles))
-            times.append((title, draw(client, title)))
-        running.row["note"] = ", ".join(f"{title}: {seconds:.2f} s" for title, seconds in times)
+            times.append((title, draw(client, title, steps)))
+        running.row["note"] = ", ".join(f"{title}: {seconds:.2f} s, {steps} steps" for title, seconds in times)
     write(places, [], ready=True, first_picture=since_start())
     return times
 
@@ -48,10 +53,11 @@ def wait_until_ready(places: Places, client: Client, seconds: float) -> None:
         BoxError: `not_answering`.
     """
     end, began = time.monotonic() + seconds, since_start()
+    seen: dict[str, float] = {}
     while True:
         answer = client.get("/readyz")
         told = answer.json()
-        rows = [_row(row, began) for row in told.get("phases", ()) if isinstance(row, dict)]
+        rows = [_row(row, seen) for row in told.get("phases", ()) if isinstance(row, dict)]
         write(places, rows, ready=answer.status == 200)
         if answer.status == 200:
             return
@@ -64,17 +70,11 @@ def wait_until_ready(places: Places, client: Client, seconds: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _row(told: dict[str, Any], began: float) -> dict[str, Any]:
-    """A phase of the app as the report has it; it does not tell when it began, only how long it takes."""
-    seconds = float(told.get("seconds", 0.0))
-    start = round(max(began, since_start() - seconds), 2) if told.get("state") == "running" else began
-    return {
-        "name": str(told.get("name")),
-        "state": str(told.get("state")),
-        "seconds": seconds,
-        "start": start,
-        "note": "",
-    }
+def _row(told: dict[str, Any], seen: dict[str, float]) -> dict[str, Any]:
+    """A phase of the app as the report has it. It does not tell when it began: that is reckoned when it is first seen."""
+    name, seconds = str(told.get("name")), float(told.get("seconds", 0.0))
+    start = seen.setdefault(name, round(max(0.0, since_start() - seconds), 2))
+    return {"name": name, "state": str(told.get("state")), "seconds": seconds, "start": start, "note": ""}
 
 
 def _models(client: Client) -> list[str]:
@@ -86,7 +86,7 @@ def _models(client: Client) -> list[str]:
     return [str(row["title"]) for row in rows if isinstance(row, dict) and row.get("title")]
 
 
-def draw(client: Client, title: str) -> float:
+def draw(client: Client, title: str, steps: int = STEPS_ON_CPU) -> float:
     """Seconds of one picture, with the default model where none is named.
 
     Raises:
@@ -96,7 +96,7 @@ def draw(client: Client, title: str) -> float:
     side = 128 if title.startswith("danqing-mini") else 512
     body: dict[str, Any] = {
         "prompt": PROMPT,
-        "steps": STEPS,
+        "steps": steps,
         "width": side,
         "height": side,
         "seed": 1,
