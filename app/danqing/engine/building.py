@@ -100,6 +100,9 @@ def meta_parts(architecture: Architecture) -> dict[str, Any]:
     return {"unet": meta_unet(architecture.unet, width), "vae": meta_vae(architecture.vae, architecture.scale), **texts}
 
 
+@torch.inference_mode(
+    False
+)  # numbers made inside that mode could not be written to outside it, in the threads that read
 def fill_parts(
     parts: Mapping[str, Any], weights: Weights, routes: Routes, device: torch.device, dtype: torch.dtype
 ) -> None:

@@ -159,7 +159,7 @@ def _copy(target: torch.Tensor, numbers: torch.Tensor) -> None:
     if target.device.type != "cpu":
         target.copy_(numbers)
         return
-    for one, other in zip(target.split(SLICE), numbers.split(SLICE), strict=True):
+    for one, other in zip(torch.split(target, SLICE), torch.split(numbers, SLICE), strict=True):
         one.copy_(other)
 
 
