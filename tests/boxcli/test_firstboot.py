@@ -96,6 +96,31 @@ def test_user_data_that_is_not_ours(imds: Service, text: str) -> None:
     assert Metadata(imds.url).told() == {}
 
 
+def test_on_ec2_the_network_is_waited_for(places: Places, imds: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service answers only at the third try, as when the network comes up late."""
+    from danqing.box import metadata as module
+
+    vendor = places.root / "sys/class/dmi/id/sys_vendor"
+    vendor.parent.mkdir(parents=True)
+    vendor.write_text("Amazon EC2\n")
+    imds.known["meta-data/instance-id"] = "i-1"
+    late = Metadata("http://127.0.0.1:9")
+    tries: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        tries.append(seconds)
+        if len(tries) == 2:
+            late._address = imds.url
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    late.wait(places)
+    assert late.facts() == {"instance": "i-1"}
+    assert len(tries) == 2
+    vendor.write_text("QEMU\n")
+    Metadata("http://127.0.0.1:9").wait(places)
+    assert len(tries) == 2
+
+
 def test_outside_ec2_nothing_is_known() -> None:
     metadata = Metadata("http://127.0.0.1:9")
     assert not metadata.present

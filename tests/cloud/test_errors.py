@@ -109,6 +109,28 @@ def test_expired_credentials_and_missing_rights_in_every_command(
     assert action in str(error)
 
 
+def test_half_a_role_is_finished(aws: Emulator, cloud: Cloud, image: str) -> None:
+    """An earlier run was cut off between making the profile and giving it its role."""
+    cloud.client("iam").create_instance_profile(InstanceProfileName="danqing-box")
+    run("launch", "--region", REGION, "--endpoint", aws.url, "--minutes", "0")
+    found = cloud.client("iam").get_instance_profile(InstanceProfileName="danqing-box")["InstanceProfile"]
+    assert [role["RoleName"] for role in found["Roles"]] == ["danqing-box"]
+
+
+def test_a_machine_that_aws_ends_at_once(
+    aws: Emulator, cloud: Cloud, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from danqing.cloud import launch
+
+    run("launch", "--region", REGION, "--endpoint", aws.url, "--minutes", "0")
+    instance = only(cloud)
+    cloud.ec2.terminate_instances(InstanceIds=[instance.id])
+    with pytest.raises(CloudError) as error:
+        launch._running(cloud, instance)
+    assert error.value.code == "stopped_early"
+    assert "User initiated" in str(error.value)
+
+
 def test_no_credentials(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     error = refused("status", "--region", REGION, "--endpoint", "https://ec2.us-east-1.amazonaws.com")
     assert error.code == "no_credentials"

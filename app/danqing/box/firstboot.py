@@ -31,6 +31,7 @@ def run(places: Places, metadata: Metadata) -> None:
         BoxError: `no_volume`, `volume_foreign`, `tool_failed`: without its data the box does not start.
     """
     with phase(places, "firstboot") as running:
+        metadata.wait(places)
         told = metadata.told()
         done = _read(places)
         places.state.mkdir(parents=True, exist_ok=True)

@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from typing import Any
+
+from danqing.box.places import Places
 
 ADDRESS_VARIABLE = "DANQING_METADATA"
 """Another address of the service, for tests."""
 ADDRESS = "http://169.254.169.254"
 SECONDS = 2.0
+WAIT_SECONDS = 60.0
+"""A machine's network is up some seconds after its first services start."""
+POLL_SECONDS = 0.5
+FIRMWARE = ("sys/class/dmi/id/sys_vendor", "sys/hypervisor/uuid")
 TOKEN_SECONDS = 21600
 TOLD = "# danqing: "
 """Starts the line of the user data that is for us."""
 
 # Never through a proxy: it would send the machine's identity elsewhere.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def on_ec2(places: Places) -> bool:
+    """Whether the firmware says that this is an EC2 machine; known before there is a network."""
+    for name in FIRMWARE:
+        try:
+            text = (places.root / name).read_text().lower()
+        except OSError:
+            continue
+        if text.startswith(("amazon ec2", "ec2")):
+            return True
+    return False
 
 
 class Metadata:
@@ -43,6 +62,13 @@ class Metadata:
             return None
         except OSError:
             return None
+
+    def wait(self, places: Places, seconds: float = WAIT_SECONDS) -> None:
+        """On EC2, until the network is up and the service answers; elsewhere not at all."""
+        end = time.monotonic() + seconds
+        while on_ec2(places) and not self.present and time.monotonic() < end:
+            self._absent = False
+            time.sleep(POLL_SECONDS)
 
     @property
     def present(self) -> bool:

@@ -24,6 +24,7 @@ Say = Callable[[str], None]
 
 def watch(places: Places, metadata: Metadata, client: Client, say: Say, poll: float = POLL_SECONDS) -> None:
     """Returns when this is no spot machine; else watches until its notice comes, and drains then."""
+    metadata.wait(places)
     if metadata.get("meta-data/instance-life-cycle") != "spot":
         say("not a spot machine: nothing to watch")
         return

@@ -177,8 +177,24 @@ def _run_in(cloud: Cloud, wish: Wish, place: Place, subnet: dict[str, Any], say:
             time.sleep(PROFILE_WAIT)
     new = Instance.of(row)
     say(f"{new.id} ({new.type}) starts in {new.zone}", f"{new.id}（{new.type}）正在 {new.zone} 启动")
-    with cloud.told():
-        cloud.ec2.get_waiter("instance_running").wait(InstanceIds=[new.id], WaiterConfig=instances.WAIT)
+    return _running(cloud, new)
+
+
+def _running(cloud: Cloud, new: Instance) -> Instance:
+    """The machine when it runs.
+
+    Raises:
+        CloudError: `stopped_early`: AWS began it and ended it again, as for a key that may not be used.
+    """
+    try:
+        with cloud.told():
+            cloud.ec2.get_waiter("instance_running").wait(InstanceIds=[new.id], WaiterConfig=instances.WAIT)
+    except CloudError as error:
+        new = instances.fresh(cloud, new.id)
+        if error.params.get("code") != "Waiter" or new.state not in waiting.GONE:
+            raise
+        params = {"instance": new.id, "state": new.state, "region": cloud.region}
+        raise CloudError("stopped_early", **params, reason=new.reason or "?") from None
     return instances.fresh(cloud, new.id)
 
 
@@ -274,6 +290,8 @@ def _back(cloud: Cloud, wish: Wish, old: Instance, volume: dict[str, Any], say: 
             instances.terminate(cloud, instance, wait=True)
     now = volumes.find(cloud, wish.name)
     if old.spot or now is None:
+        kept = volume["VolumeId"]
+        say(f"The new machine failed; the data is on {kept}. Launch again", f"新机器失败；数据在 {kept}。请重新启动")
         return
     if volumes.user_of(now) == "":
         volumes.attach(cloud, volume["VolumeId"], old.id)

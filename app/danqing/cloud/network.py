@@ -120,13 +120,18 @@ def profile(cloud: Cloud) -> str:
     iam = cloud.client("iam")
     with cloud.told():
         try:
-            iam.get_instance_profile(InstanceProfileName=ROLE)
+            found = iam.get_instance_profile(InstanceProfileName=ROLE)["InstanceProfile"]
         except iam.exceptions.NoSuchEntityException:
-            _new_profile(cloud, iam)
+            found = {}
+        if not found.get("Roles"):
+            _make_role(cloud, iam)
+            if not found:
+                iam.create_instance_profile(InstanceProfileName=ROLE, Tags=tag_list(PROJECT))
+            iam.add_role_to_instance_profile(InstanceProfileName=ROLE, RoleName=ROLE)
     return ROLE
 
 
-def _new_profile(cloud: Cloud, iam: Any) -> None:
+def _make_role(cloud: Cloud, iam: Any) -> None:
     trust = {
         "Version": "2012-10-17",
         "Statement": [
@@ -143,5 +148,3 @@ def _new_profile(cloud: Cloud, iam: Any) -> None:
     # An emulator may have none of Amazon's own policies.
     with contextlib.suppress(*([iam.exceptions.NoSuchEntityException] if cloud.emulated else [])):
         iam.attach_role_policy(RoleName=ROLE, PolicyArn=policy)
-    iam.create_instance_profile(InstanceProfileName=ROLE, Tags=tag_list(PROJECT))
-    iam.add_role_to_instance_profile(InstanceProfileName=ROLE, RoleName=ROLE)
