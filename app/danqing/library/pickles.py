@@ -151,6 +151,9 @@ class _Reader(pickle.Unpickler):
         return found
 
     def persistent_load(self, pid: Any, /) -> Any:
+        if pid[0] == "module" and pid[1] is Table:
+            # The older stream names a module's class in this way, with its source; here it stands for a table.
+            return Table
         kind, dtype, key, _where, count = pid[:5]
         if kind != "storage" or not isinstance(dtype, str) or dtype not in ITEM_BYTES:
             raise ValueError("a reference to something that is no storage")
