@@ -22,7 +22,7 @@ Change = Callable[[Tensors, torch.Tensor, int], torch.Tensor]
 
 
 class LowRank(NamedTuple):
-    """x · down (· mid) · up. Scale is folded into `up`; float32 or as stored."""
+    """x · down (· mid) · up, as stored; the layer's scale is still to come."""
 
     down: torch.Tensor
     mid: torch.Tensor | None
@@ -48,7 +48,7 @@ class Layer:
         if rank:
             down, up = down[:rank], up[:, :rank]
             mid = None if mid is None else mid[:rank, :rank]
-        return LowRank(down, mid, up.float() * self.scale)
+        return LowRank(down, mid, up)
 
     def changes(self, weight: torch.Tensor, rank: int = 0) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """What is added to the weight and to the bias at strength 1, float32 and on `weight`'s device; None where nothing is.

@@ -72,8 +72,8 @@ def _bytes_of(path: Path) -> torch.Tensor:
         size = path.stat().st_size
         if size > SIZE_LIMIT:
             raise DanqingError("model_broken", name=path.name, reason=f"{size} bytes are too many for an adapter")
-        buffer = bytearray(size)
-        view, position = memoryview(buffer), 0
+        buffer = torch.empty(size, dtype=torch.uint8)
+        view, position = buffer.numpy().data, 0
         with path.open("rb", buffering=0) as file:
             while position < size and (count := file.readinto(view[position:])):
                 position += count
@@ -81,7 +81,7 @@ def _bytes_of(path: Path) -> torch.Tensor:
         raise DanqingError("model_broken", name=path.name, reason=error.strerror or str(error)) from None
     if position < size:
         raise DanqingError("model_broken", name=path.name, reason="the file grew shorter while it was read")
-    return torch.frombuffer(buffer, dtype=torch.uint8) if size else torch.empty(0, dtype=torch.uint8)
+    return buffer
 
 
 def _tensor(buffer: torch.Tensor, entry: Entry, base: int) -> torch.Tensor:

@@ -17,6 +17,9 @@ from torch.nn import functional
 from danqing.adapters.hypernetwork import Hypernetwork, Network
 from danqing.adapters.layers import Layer
 
+ALIGNED = 16
+"""Numbers that matrices begin at a multiple of, so that a GPU reads them whole."""
+
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 Row = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, float]
@@ -67,6 +70,7 @@ class Builder:
     def __init__(self, most: int) -> None:
         self.patches = Patches()
         self._most = most
+        self._beside: list[tuple[nn.Linear | nn.Conv2d, tuple[Row, ...]]] = []
         self._forwards: dict[nn.Module, Forward] = {}
 
     def add(self, module: nn.Module, uses: Sequence[Use]) -> None:
@@ -76,7 +80,7 @@ class Builder:
             ValueError, RuntimeError: when shapes do not fit.
         """
         if isinstance(module, nn.Linear | nn.Conv2d) and all(use.layer.low_rank for use in uses):
-            self._forwards[module] = self._beside(module, uses)
+            self._beside.append((module, tuple(_row(module, use) for use in uses)))
             return
         parameters = merged(module, uses)
         size = sum(parameter.nbytes for _, parameter in parameters)
@@ -88,6 +92,7 @@ class Builder:
 
     def add_hypernetwork(self, unet: nn.Module, hypernetwork: Hypernetwork, strength: float) -> int:
         """Before the keys and values of every attention layer whose width the file knows; returns how many there are."""
+        self._settle()
         made: dict[int, tuple[Network, Network] | None] = {}
         count = 0
         for keys, values in attentions(unet):
@@ -103,33 +108,72 @@ class Builder:
 
     def finish(self) -> Patches:
         """The patches."""
+        self._settle()
         self.patches.forwards.extend(self._forwards.items())
         return self.patches
 
-    def _beside(self, module: nn.Linear | nn.Conv2d, uses: Sequence[Use]) -> Forward:
-        weight = module.weight
-        plain: list[Row] = []
-        rows: list[Row] = []
-        for use in uses:
-            down, core, up = (
-                None if t is None else t.to(weight.device, weight.dtype) for t in use.layer.factors(use.rank)
-            )
-            assert down is not None
-            assert up is not None
-            down, up, scale = down.flatten(1), up.flatten(1), use.layer.scale * use.strength
-            _check(module, down, core, up)
-            if core is None:
-                plain.append((down, None, up, scale))
-            else:
-                rows.append((down[..., None, None], core, up, scale))
-        if plain:
-            down, _, up, scale = _joined(plain)
-            rows.append((down.reshape(-1, *weight.shape[1:]), None, up, scale))
-        self.patches.bytes += sum(t.nbytes for row in rows for t in row[:3] if t is not None)
-        if isinstance(module, nn.Linear):
-            ((down, _, up, scale),) = rows
-            return _linear(bare(module), down, up.T, scale)
-        return _conv(module, rows)
+    def _settle(self) -> None:
+        """Bring the small matrices of all modules to the network's device and format together, and build their forwards."""
+        rows = [row for _, group in self._beside for row in group]
+        if rows:
+            weight = self._beside[0][0].weight
+            there = moved([t for row in rows for t in row[:3] if t is not None], weight.device, weight.dtype)
+            for module, group in self._beside:
+                self._forwards[module] = _forward(module, [_mapped(row, there) for row in group])
+            self.patches.bytes += sum(t.nbytes for t in there.values())
+        self._beside.clear()
+
+
+def moved(tensors: Sequence[torch.Tensor], device: torch.device, dtype: torch.dtype) -> dict[int, torch.Tensor]:
+    """By the id of each tensor what it is on `device` in `dtype`.
+
+    One conversion for all: several hundred small ones wait for each other's threads, and on a GPU for each other's copies.
+    """
+    found: dict[int, torch.Tensor] = {}
+    for source in {tensor.dtype for tensor in tensors}:
+        group = [tensor for tensor in tensors if tensor.dtype == source]
+        gap = torch.zeros(ALIGNED, dtype=torch.float32).to(source)
+        pieces = [piece for t in group for piece in (t.reshape(-1), gap[: -t.numel() % ALIGNED])]
+        parts = iter(torch.split(torch.cat(pieces).to(device, dtype), [len(piece) for piece in pieces]))
+        for tensor in group:
+            found[id(tensor)] = next(parts).view(tensor.shape)
+            next(parts)
+    return found
+
+
+def _row(module: nn.Linear | nn.Conv2d, use: Use) -> Row:
+    """The layer's matrices flat, as the file has them.
+
+    Raises:
+        ValueError: when they do not fit.
+    """
+    down, core, up = use.layer.factors(use.rank)
+    down, up = down.flatten(1), up.flatten(1)
+    shape = module.weight.shape
+    inputs = shape[1:].numel() if core is None else shape[1]
+    ranks = (down.shape[0], down.shape[0]) if core is None else (core.shape[0], core.shape[1])
+    fits = down.shape == (ranks[1], inputs) and up.shape == (shape[0], ranks[0])
+    if core is not None:
+        fits = fits and isinstance(module, nn.Conv2d) and core.shape[2:] == shape[2:]
+    if not fits:
+        raise ValueError(f"a layer of {list(shape)} here is of {up.shape[0]} outputs and {down.shape[1]} inputs there")
+    return down, core, up, use.layer.scale * use.strength
+
+
+def _mapped(row: Row, there: dict[int, torch.Tensor]) -> Row:
+    down, core, up, scale = row
+    return there[id(down)], None if core is None else there[id(core)], there[id(up)], scale
+
+
+def _forward(module: nn.Linear | nn.Conv2d, rows: Sequence[Row]) -> Forward:
+    plain = [row for row in rows if row[1] is None]
+    others: list[Row] = [(down[..., None, None], core, up, scale) for down, core, up, scale in rows if core is not None]
+    joined = [_joined(plain)] if plain else []
+    if isinstance(module, nn.Linear):
+        ((down, _, up, scale),) = joined
+        return _linear(bare(module), down, up.T, scale)
+    inner = module.weight.shape[1:]
+    return _conv(module, [*((down.reshape(-1, *inner), None, up, scale) for down, _, up, scale in joined), *others])
 
 
 def _joined(rows: Sequence[Row]) -> Row:
@@ -137,19 +181,6 @@ def _joined(rows: Sequence[Row]) -> Row:
     if len(rows) == 1:
         return rows[0]
     return torch.cat([row[0] for row in rows]), None, torch.cat([row[2] * row[3] for row in rows], 1), 1.0
-
-
-def _check(module: nn.Linear | nn.Conv2d, down: torch.Tensor, core: torch.Tensor | None, up: torch.Tensor) -> None:
-    shape = module.weight.shape
-    inputs = shape[1:].numel() if core is None else shape[1]
-    ranks = (down.shape[0], down.shape[0]) if core is None else (core.shape[0], core.shape[1])
-    fits = down.shape[1:].numel() == inputs and up.shape == (shape[0], ranks[0]) and down.shape[0] == ranks[1]
-    if core is not None:
-        fits = fits and isinstance(module, nn.Conv2d) and core.shape[2:] == shape[2:]
-    if not fits:
-        raise ValueError(
-            f"a layer of {list(shape)} here is of {up.shape[0]} outputs and {down.shape[1:].numel()} inputs there"
-        )
 
 
 def merged(module: nn.Module, uses: Sequence[Use]) -> list[tuple[str, nn.Parameter]]:
