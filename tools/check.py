@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 ENGINE = ("engine", "library", "prompt", "mini", "test_generate.py")
 DOORS = ("api", "jobs", "gallery", "ui", "docs", "test_app.py", "test_front.py", "test_cli.py")
+IMAGE = ("packer", "ansible", "nginx")
+IMAGE_PROGRAMS = ("packer", "nginx", "shellcheck", "systemd-analyze")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|error|errors|deselected|xfailed|xpassed)\b")
 NO_TESTS = 5
@@ -43,7 +45,7 @@ def pytest(*paths: Path | str) -> list[str]:
 
 def stages() -> list[Stage]:
     """Lint first, then tests from the quick to the slow; a test file in no list runs with the units."""
-    elsewhere = [TESTS / name for name in (*ENGINE, *DOORS, "browser")]
+    elsewhere = [TESTS / name for name in (*ENGINE, *DOORS, *IMAGE, "browser", "box")]
     tool = [sys.executable, "-m"]
     return [
         Stage("lint", [[*tool, "ruff", "check", "."], [*tool, "ruff", "format", "--check", "."], [*tool, "mypy"]]),
@@ -51,6 +53,8 @@ def stages() -> list[Stage]:
         Stage("engine", [pytest(*_existing(ENGINE))]),
         Stage("doors", [pytest(*_existing(DOORS))]),
         Stage("browser", [pytest(*_existing(("browser",)))]),
+        Stage("image", [pytest(*_existing(IMAGE))]),
+        Stage("box", [pytest(*_existing(("box",)), "-s")]),
     ]
 
 
@@ -96,10 +100,32 @@ def missing_browser() -> str:
     return "" if any(map(shutil.which, BROWSERS)) else f"{hint}; installing it failed"
 
 
+def image_tools() -> None:
+    """Ansible and what reads Packer's files go into this environment; as root on Debian, programs are installed too."""
+    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "install", "-c", "constraints.txt"]
+    subprocess.run([*pip, "-e", ".[box]"], cwd=ROOT, check=False)
+    if os.geteuid() == 0 and shutil.which("apt-get") and not all(map(shutil.which, IMAGE_PROGRAMS)):
+        _boxlab("import host; host.apt_install(host.TEST_PACKAGES)")
+
+
+def missing_box() -> str:
+    """Why the box stage cannot run, "" when it can; as root on Debian or Ubuntu, what it needs is installed first."""
+    return _boxlab("import host; print(host.why_not(install=True))")
+
+
+def _boxlab(code: str) -> str:
+    script = f"import sys; sys.path.insert(0, 'tools'); from boxlab {code}"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+PREPARE = {"browser": missing_browser, "image": image_tools, "box": missing_box}
+
+
 def main() -> int:
     done = stages()
     for stage in done:
-        stage.note = missing_browser() if stage.name == "browser" else ""
+        stage.note = PREPARE.get(stage.name, str)() or ""
         if stage.note:
             print(f"\n=== {stage.name}: skipped. {stage.note}", flush=True)
         else:

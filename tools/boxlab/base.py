@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from .host import LabError, run
-from .lab import WORK
+from .lab import cache, forget_others
 
 PACKAGES = (
     "systemd,systemd-sysv,libpam-systemd,dbus,openssh-server,sudo,cloud-init,python3,python3-apt,iproute2,"
@@ -41,15 +41,16 @@ def folder() -> Path:
     """The base as a folder, made when this machine has none of these inputs yet (half a minute to two minutes)."""
     lines = sources()
     inputs = "\n".join([PACKAGES, *lines, CUSTOMIZE.read_text()])
-    base = WORK / "cache" / f"base-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
-    if not base.exists():
-        part = base.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.parent.mkdir(parents=True, exist_ok=True)
-        _make(part, lines)
-        # mmdebstrap empties apt's lists; as fresh as they look, Ansible would not fetch them
-        os.utime(part / "var/lib/apt/lists", (0, 0))
-        part.rename(base)
+    with cache() as shared:
+        base = shared / f"base-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
+        if not base.exists():
+            part = base.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            _make(part, lines)
+            # mmdebstrap empties apt's lists; as fresh as they look, Ansible would not fetch them
+            os.utime(part / "var/lib/apt/lists", (0, 0))
+            part.rename(base)
+            forget_others(base, "base")
     return base
 
 

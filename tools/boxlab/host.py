@@ -23,6 +23,9 @@ PACKAGES = {
 }
 """Command -> the Debian package that brings it."""
 
+TEST_PACKAGES = ("packer", "nginx-light", "shellcheck", "systemd", "libfaketime")
+"""What the tests of the image's parts use besides."""
+
 
 class LabError(Exception):
     """The lab cannot go on; the message says why and what to do."""
@@ -75,7 +78,7 @@ def _no_namespaces() -> str:
 
 def apt_install(packages: Sequence[str]) -> None:
     """Install Debian packages, services not started; failures show in what is still missing afterwards."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     apt = ["apt-get", "-y", "-qq", "-o", "Acquire::Retries=3"]
     for command in ([*apt, "update"], [*apt, "install", "--no-install-recommends", *packages]):
         run(*command, check=False, env=environment)

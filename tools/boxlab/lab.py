@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,24 @@ BASE_IMAGE = "ami-0deb12000000000aa"
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
 """The emulated AWS's only account."""
+
+
+@contextlib.contextmanager
+def cache() -> Iterator[Path]:
+    """The folder that labs share; who comes second waits and finds the work done."""
+    folder = WORK / "cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def forget_others(newest: Path, prefix: str) -> None:
+    """Remove older folders of the cache that begin so and that no lab uses."""
+    used = {str(path) for folder in all_labs() for path in (Lab.load(folder).base, Lab.load(folder).wheelhouse)}
+    for path in newest.parent.glob(f"{prefix}-*"):
+        if path != newest and str(path) not in used:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass(frozen=True)

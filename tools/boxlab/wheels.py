@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from .host import ROOT, run
-from .lab import WORK
+from .lab import cache, forget_others
 
 SOURCES = ("app", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
 GUEST = ("--python-version=3.11", "--implementation=cp", "--only-binary=:all:")
@@ -18,12 +18,19 @@ GUEST = ("--python-version=3.11", "--implementation=cp", "--only-binary=:all:")
 def wheelhouse() -> Path:
     """A folder of the wheels that constraints.txt pins for Danqing, without Danqing itself; cached by its inputs."""
     inputs = b"".join(path.read_bytes() for path in (ROOT / "constraints.txt", ROOT / "pyproject.toml", Path(__file__)))
-    folder = WORK / "cache" / f"wheels-{hashlib.sha256(inputs).hexdigest()[:12]}"
-    if folder.exists():
-        return folder
-    part = folder.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    with cache() as shared:
+        folder = shared / f"wheels-{hashlib.sha256(inputs).hexdigest()[:12]}"
+        if not folder.exists():
+            part = folder.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            _fetch(part)
+            part.rename(folder)
+            forget_others(folder, "wheels")
+    return folder
+
+
+def _fetch(part: Path) -> None:
     own = danqing(part / "own")
     foreign = [] if sys.version_info[:2] == (3, 11) else GUEST
     wanted = [f"{own}[cloud]", "pip", "setuptools", "wheel"]
@@ -33,8 +40,6 @@ def wheelhouse() -> Path:
         if not path.name.startswith("danqing-"):
             run(*_pip("wheel"), "--no-deps", "-w", part, path)
         path.unlink()
-    part.rename(folder)
-    return folder
 
 
 def _pip(command: str) -> list[str]:
