@@ -8,12 +8,13 @@ import torch
 
 from danqing.engine.calls import Load, Plan, Track
 from danqing.engine.engine import Emit, Engine
-from danqing.engine.models import Model, load
+from danqing.engine.models import ExternalVae, Model, load, load_vae
 from danqing.engine.plans import measure, plan
 from danqing.engine.runner import Runner
 from danqing.engine.scheduler import Limits
 from danqing.engine.store import ModelStore
 from danqing.engine.studio import Studio
+from danqing.library.controls import Controls
 from danqing.library.embeddings import Embeddings
 from danqing.library.index import Checkpoint, Library
 from danqing.library.networks import Networks
@@ -48,9 +49,9 @@ class Workshop:
         self.device = choose_device(settings.get_str("engine_device"))
         self.dtype = choose_dtype(settings.get_str("engine_dtype"), self.device)
         self.library = Library(data)
-        self.studio = Studio(data, self.library, Networks(data), Embeddings(data))
+        self.studio = Studio(data, self.library, Networks(data), Embeddings(data), Controls(data))
         self.runner = Runner(self.device, settings.get_int("engine_threads"))
-        self.models = ModelStore(self._load, settings.get_int("engine_models"), self.runner.forget)
+        self.models = ModelStore(self._load, settings.get_int("engine_models"), self.runner.forget, self._load_vae)
         self.engine = Engine(
             self.runner,
             self.models,
@@ -101,6 +102,9 @@ class Workshop:
 
     def _load(self, checkpoint: Checkpoint) -> Model:
         return load(checkpoint, self.device, self.dtype, self.library.sha256_of)
+
+    def _load_vae(self, path: Path, model: Model) -> ExternalVae:
+        return load_vae(path, model, self.library.sha256_of)
 
     def _plan(self, request: GenerateRequest, index: int, track: Track) -> Plan:
         return plan(request, index, self.studio.fresh(), track)
