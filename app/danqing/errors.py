@@ -119,6 +119,30 @@ KINDS: Mapping[str, ErrorKind] = _rows(
     ),
     ("missing_picture", 422, "A picture is missing: {field}.", "缺少图片：{field}。"),
     (
+        "unknown_control",
+        422,
+        "There is no ControlNet “{name}” in {folder}. There are: {known}.",
+        "{folder} 中没有 ControlNet“{name}”。可用的有：{known}。",
+    ),
+    (
+        "control_broken",
+        422,
+        "The ControlNet “{name}” cannot be used: {reason}.",
+        "ControlNet“{name}”无法使用：{reason}。",
+    ),
+    (
+        "control_misfit",
+        422,
+        "The ControlNet “{name}” is not made for the model “{model}”: {reason}. Choose another ControlNet or model.",
+        "ControlNet“{name}”与模型“{model}”不匹配：{reason}。请换一个 ControlNet 或模型。",
+    ),
+    (
+        "control_without_picture",
+        422,
+        "Control unit {unit} has no picture to go by.",
+        "控制单元 {unit} 没有图片。",
+    ),
+    (
         "unknown_script",
         422,
         "There is no script “{name}”. Known scripts: {known}.",

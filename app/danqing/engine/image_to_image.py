@@ -216,12 +216,11 @@ def _soften(
     request: GenerateRequest, made: Canvas, result: torch.Tensor, latent: torch.Tensor, repaint: torch.Tensor
 ) -> None:
     """Lay over the result only what the sampler has left alone."""
-    assert request.inpaint is not None and request.inpaint.soft is not None
-    if made.whole is None:
+    gentle = request.inpaint.soft if request.inpaint is not None else None
+    if made.whole is None or gentle is None:
         return
-    mask = soft.composite_mask(
-        result.numpy(), latent.numpy(), repaint[0].numpy(), request.width, request.height, request.inpaint.soft
-    )
+    size = request.width, request.height
+    mask = soft.composite_mask(result.numpy(), latent.numpy(), repaint[0].numpy(), *size, gentle)
     made.shown = mask if made.box is None else soft.uncropped(mask, made.box, made.whole.size)
     if request.options.overlay_inpaint:
         made.over = masks.overlay(made.whole, made.shown)

@@ -12,7 +12,7 @@ import torch
 from diffusers.models.upsampling import Upsample2D
 
 
-class EvenUpsample2D(Upsample2D):  # type: ignore[misc] - diffusers has no types
+class EvenUpsample2D(Upsample2D):  # type: ignore[misc]
     """`Upsample2D` that doubles, convolves, and only then meets a wanted size."""
 
     def forward(self, hidden_states: torch.Tensor, output_size: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -6,12 +6,13 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from danqing.engine import catalog, told
+from danqing.engine import catalog, control_pass, told
 from danqing.engine.calls import Call, Decode, EncodeImage, Load, Track
 from danqing.engine.conditioning import Conditionings, conditionings
-from danqing.engine.guidance import Guide, Hints, Switch
+from danqing.engine.guidance import Guide, Switch
 from danqing.engine.networks import Resolved
 from danqing.engine.noise import PictureNoise
 from danqing.engine.sampling import Blend, ModelView, SampleSpec, calls_of, prompt_steps, sample
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 INPAINT_CHANNELS, EDIT_CHANNELS, DEPTH_CHANNELS = 9, 8, 5
 """Input channels of UNets that see more than the latent: mask and masked picture, picture, depth."""
 
-CFGPP_DIVISOR = 12.5
-"""CFG++ scales lie in 0..1; the WebUI divides, so that the usual numbers do (spec 9.3)."""
-
 TIMESTEPS = 1000
 
 
@@ -42,7 +40,8 @@ class Scene:
     studio: Studio
     track: Track
     pairs: dict[str, str | int | float] = field(default_factory=dict)
-    hints: Hints | None = None
+    maps: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    """Control maps to be shown, in the order of units and passes."""
 
     def tell(self, pairs: told.Pairs) -> None:
         """Add to the infotext; what is already told keeps its place."""
@@ -181,6 +180,7 @@ def ready(scene: Scene, stage: Stage, networks: Resolved | None = None) -> Gener
     scene.tell(told.of_prompts(request, stage, prompt_steps(spec_of(request, stage, view))))
     encoded = yield from _encoded(scene, stage, model, view, networks)
     row = catalog.sampler(stage.sampler)
+    hints = (yield from control_pass.units(scene, stage, model)) if request.control else None
     guide = Guide(
         request,
         model,
@@ -188,10 +188,10 @@ def ready(scene: Scene, stage: Stage, networks: Resolved | None = None) -> Gener
         adapters=networks.adapters,
         merging=_merging(request, stage),
         empty=encoded.empty,
-        scale=request.cfg_scale / CFGPP_DIVISOR if row.needs_uncond else None,
+        scale=request.cfg_scale / row.cfg_divisor,
         both=row.needs_uncond,
         size=(stage.width, stage.height),
-        hints=scene.hints,
+        hints=hints,
     )
     hands = Hands(guide, view, networks)
     guide.switch = _refiner(scene, stage, hands)

@@ -14,6 +14,7 @@ import torch
 
 from danqing.engine import catalog, passes, told
 from danqing.engine.calls import Call, Finished, Plan, Track
+from danqing.engine.control_pass import maps_of
 from danqing.engine.hires import second_pass, second_stage
 from danqing.engine.image_to_image import Repainted, image_to_image, stage_of
 from danqing.engine.live import Extent
@@ -38,6 +39,8 @@ class Drawn:
     facts: ImageFacts
     besides: list[tuple[str, Pixels]] = field(default_factory=list)
     """Role and pixels."""
+    maps: list[Pixels] = field(default_factory=list)
+    """Control maps, handed out behind all pictures of the job."""
 
 
 def measure(request: GenerateRequest) -> Extent:
@@ -59,7 +62,7 @@ def measure(request: GenerateRequest) -> Extent:
         calls = passes.stage_calls(request, passes.first_stage(request), view)
     if request.hires is not None and request.kind == "txt2img":
         calls += passes.stage_calls(request, second_stage(request, request.hires), view)
-    return Extent(request.image_count, max(1, calls), request.image_count * _stride(request))
+    return Extent(request.image_count, max(1, calls), request.image_count * _stride(request) + maps_of(request))
 
 
 def _stride(request: GenerateRequest) -> int:
@@ -81,6 +84,9 @@ def plan(request: GenerateRequest, index: int, studio: Studio, track: Track) -> 
         return (yield from scripts.run(request, studio, track))
     drawn = yield from picture(request, index, studio, track)
     yield from hand_out(drawn, index * _stride(request))
+    if index == 0:
+        for place, shown in enumerate(drawn.maps, request.image_count * _stride(request)):
+            yield Finished(shown, _facts_of(drawn.facts, "map", shown), None, place)
 
 
 def hand_out(drawn: Drawn, index: int, request: GenerateRequest | None = None) -> Generator[Call, Any, None]:
@@ -102,9 +108,10 @@ def picture(request: GenerateRequest, index: int, studio: Studio, track: Track) 
     scene.tell(told.of_request(request))
     if request.kind == "img2img":
         painted = yield from image_to_image(scene)
-        return Drawn(painted.pixels, facts(scene, painted.pixels, painted.model), _besides(request, painted))
+        told_of = facts(scene, painted.pixels, painted.model)
+        return Drawn(painted.pixels, told_of, _besides(request, painted), scene.maps)
     pixels, model = yield from text_to_image(scene)
-    return Drawn(pixels, facts(scene, pixels, model))
+    return Drawn(pixels, facts(scene, pixels, model), maps=scene.maps)
 
 
 def text_to_image(scene: Scene) -> Generator[Call, Any, tuple[Pixels, Model]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from danqing.engine.control import ControlStore
 from danqing.engine.networks import Resolved, resolve
 from danqing.errors import DanqingError
 from danqing.library.vaes import choose
@@ -15,9 +18,16 @@ from danqing.request import GenerateRequest, input_path
 if TYPE_CHECKING:
     from PIL import Image
 
+    from danqing.library.controls import Controls
     from danqing.library.embeddings import Embeddings
     from danqing.library.index import Checkpoint, Library
     from danqing.library.networks import Networks
+
+
+Made = TypeVar("Made")
+
+REMEMBERED = 32
+"""Control maps kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,10 @@ class Studio:
     library: Library
     networks: Networks
     embeddings: Embeddings
+    controls: Controls
+    control_store: ControlStore = field(default_factory=ControlStore)
+    memory: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
+    """What was made of input pictures not long ago, by what it was made from."""
     held: dict[str, Image.Image] = field(default_factory=dict)
     """Pictures that a script keeps between its steps."""
 
@@ -58,6 +72,15 @@ class Studio:
             always_lora=options.sd_lora,
             always_hypernetwork=options.sd_hypernetwork,
         )
+
+    def remembered(self, key: Any, make: Callable[[], Made]) -> Made:
+        """What `make` gives, or gave for this key not long ago: the pictures of a job share their control maps."""
+        found: Made | None = self.memory.get(key)
+        if found is None:
+            found = self.memory[key] = make()
+            while len(self.memory) > REMEMBERED:
+                self.memory.popitem(last=False)
+        return found
 
     def hold(self, image: Image.Image) -> str:
         """Keep a picture of a script in memory, for as long as this studio lives; a name for requests."""

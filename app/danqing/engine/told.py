@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from danqing.engine import catalog
 from danqing.engine.catalog import Family, SamplerRow
 from danqing.prompt.schedule import Timeline, scheduled
-from danqing.request import CHOICE_AUTOMATIC, GenerateRequest, Hires, Inpaint, SoftInpainting
+from danqing.request import CHOICE_AUTOMATIC, ControlUnit, GenerateRequest, Hires, Inpaint, SoftInpainting
 
 if TYPE_CHECKING:
     from danqing.engine.passes import Stage
@@ -35,11 +35,34 @@ def of_request(request: GenerateRequest) -> Pairs:
         found |= _inpaint(request.inpaint)
     if request.kind == "img2img" and request.options.initial_noise_multiplier != 1:
         found["Noise multiplier"] = request.options.initial_noise_multiplier
+    for number, unit in enumerate(request.control):
+        found[f"ControlNet {number}"] = control(unit)
     if request.options.sd_noise_schedule != "Default":
         found["Noise Schedule"] = request.options.sd_noise_schedule
     if request.options.use_downcasted_alpha_bar:
         found["Downcast alphas_cumprod"] = "True"
     return found
+
+
+def control(unit: ControlUnit) -> str:
+    """A control unit in one value (spec 5.1)."""
+    from danqing.control import catalog as modules
+
+    settings = modules.settings_of(modules.find(unit.module), unit.processor_res, unit.threshold_a, unit.threshold_b)
+    rows = {
+        "Module": unit.module,
+        "Model": unit.model,
+        "Weight": unit.weight,
+        "Resize Mode": unit.resize_mode,
+        "Processor Res": settings.resolution,
+        "Threshold A": settings.a,
+        "Threshold B": settings.b,
+        "Guidance Start": unit.guidance_start,
+        "Guidance End": unit.guidance_end,
+        "Pixel Perfect": unit.pixel_perfect,
+        "Control Mode": unit.control_mode,
+    }
+    return ", ".join(f"{key}: {value}" for key, value in rows.items())
 
 
 def _hires(request: GenerateRequest, hires: Hires) -> Pairs:
@@ -99,8 +122,6 @@ def of_prompts(request: GenerateRequest, stage: Stage, steps: int) -> Pairs:
     """What the prompts' encoding says."""
     found: Pairs = {}
     texts = (stage.prompt, stage.negative_prompt)
-    if request.options.emphasis != "Original" and any("(" in text or "[" in text for text in texts):
-        found["Emphasis"] = request.options.emphasis
     if request.options.use_old_scheduling and any(_differs(text, steps) for text in texts):
         found["Old prompt editing timelines"] = "True"
     return found

@@ -1,0 +1,116 @@
+"""ControlNets on disk: names, hashes, and where the tensors of a file go. No torch.
+
+A file goes by its name without the ending and the hash that the ControlNet extension shows: the first eight digits of the
+sha256 of 64 KiB from the first megabyte on.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from danqing.errors import DanqingError
+from danqing.library.hashes import Stamp
+from danqing.library.index import stamp_of
+from danqing.library.keys import Route, unet_name
+from danqing.library.routes import Destination, Routes
+from danqing.library.weights import Weights
+
+FOLDER = ("models", "ControlNet")
+EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+NONE = "None"
+HASH_START, HASH_BYTES = 0x100000, 0x10000
+
+_HINT = re.compile(r"input_hint_block\.(\d+)\.(weight|bias)")
+_ZERO = re.compile(r"zero_convs\.(\d+)\.0\.(weight|bias)")
+LAST_HINT = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A ControlNet's file. `title`: "name [hash]", as lists show it."""
+
+    name: str
+    path: Path
+    hash: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} [{self.hash}]"
+
+
+class Controls:
+    """The ControlNets under one data root; a file is found without a restart."""
+
+    def __init__(self, data: Path) -> None:
+        self.folder = data.joinpath(*FOLDER)
+
+    def all(self) -> list[Control]:
+        """By name."""
+        paths = (path for path in self.folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+        return [Control(path.stem, path, _hash_of(path)) for path in sorted(paths, key=lambda path: path.stem.lower())]
+
+    def find(self, name: str) -> Control:
+        """By its title, its name in any case, or the shortest name that contains the text.
+
+        Raises:
+            DanqingError: `unknown_control`.
+        """
+        rows = self.all()
+        bare = re.sub(r"\s*\[[0-9a-f]*\]\s*$", "", name).strip()
+        for row in rows:
+            if name == row.title or bare.lower() == row.name.lower():
+                return row
+        found = sorted(
+            (row for row in rows if bare and bare.lower() in row.name.lower()), key=lambda row: len(row.name)
+        )
+        if not found:
+            known = ", ".join(row.title for row in rows) or "-"
+            raise DanqingError("unknown_control", name=name[:200], folder=str(self.folder), known=known)
+        return found[0]
+
+
+def _hash_of(path: Path) -> str:
+    stamp = stamp_of(path)
+    return _digest(path, stamp) if stamp else ""
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest(path: Path, stamp: Stamp) -> str:
+    with path.open("rb") as file:
+        file.seek(HASH_START)
+        return hashlib.sha256(file.read(HASH_BYTES)).hexdigest()[:8]
+
+
+def control_routes(weights: Weights, layers: int) -> Routes:
+    """Where every tensor of a ControlNet goes, for part "control"; {} for a file that is none."""
+    found: Routes = {}
+    for name in weights.shapes:
+        ours = control_name(name, layers)
+        if ours is not None:
+            found[name] = (Destination("control", Route(ours)),)
+    return found
+
+
+def control_name(name: str, layers: int) -> str | None:
+    """A tensor's name in diffusers' `ControlNetModel`; None: not a ControlNet's.
+
+    Layouts: the original's, with or without `control_model.` before it, and diffusers' own.
+    """
+    bare = name.removeprefix("control_model.")
+    if found := _HINT.fullmatch(bare):
+        place = int(found[1])
+        if place in (0, LAST_HINT):
+            return f"controlnet_cond_embedding.{'conv_in' if place == 0 else 'conv_out'}.{found[2]}"
+        return f"controlnet_cond_embedding.blocks.{place // 2 - 1}.{found[2]}"
+    if found := _ZERO.fullmatch(bare):
+        return f"controlnet_down_blocks.{found[1]}.{found[2]}"
+    if bare.startswith("middle_block_out.0."):
+        return "controlnet_mid_block." + bare.removeprefix("middle_block_out.0.")
+    if bare.startswith(("input_blocks.", "middle_block.", "time_embed.", "label_emb.")):
+        return unet_name(bare, layers)
+    theirs = ("conv_in.", "down_blocks.", "mid_block.", "time_embedding.", "add_embedding.", "controlnet_")
+    return bare if bare.startswith(theirs) else None
