@@ -16,7 +16,7 @@ FACTS = Path(__file__).with_name("facts")
 
 def recorded(system: str, **other: object) -> dict[str, object]:
     """The facts of a distribution, some of them changed."""
-    return {**json.loads((FACTS / f"{system}.json").read_text()), **other}
+    return {**json.loads((FACTS / f"{system}.json").read_text()), "_ansible_facts_gathered": True, **other}
 
 
 @dataclass
@@ -44,17 +44,20 @@ def play(
     cache = folder / "facts"
     cache.mkdir()
     for host, facts in hosts.items():
-        (cache / host).write_text(json.dumps(facts))
+        # As Ansible's own cache writes it, its version in the name.
+        (cache / f"s1_{host}").write_text(json.dumps({"__payload__": json.dumps(facts)}))
     wheel = folder / "danqing-0-py3-none-any.whl"
     wheel.write_bytes(b"")
+    # Of each host: playbook's group_vars win over an inventory's groups.
     every = {
         "ansible_connection": "local",
         "ansible_python_interpreter": "/usr/bin/python3",
         "danqing_wheel": str(wheel),
+        "danqing_apt_update": False,
     }
     inventory = folder / "inventory.json"
-    rows = {host: variables.get(host, {}) for host in hosts}
-    inventory.write_text(json.dumps({"all": {"hosts": rows, "vars": {**every, "danqing_apt_update": False}}}))
+    rows = {host: {**every, **variables.get(host, {})} for host in hosts}
+    inventory.write_text(json.dumps({"all": {"hosts": rows}}))
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible/ansible.cfg"),
