@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import Cell, show
+from danqing import torchvision_shim as torchvision_shim  # before diffusers and transformers
 
 VERSIONS = {"danqing float32": "float32", "danqing float16": "float16"}
 GB = 2**30
@@ -97,7 +98,6 @@ def theirs(path: Path, dtype: str) -> dict[str, float]:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
 
-    from danqing import torchvision_shim as torchvision_shim
     from danqing.engine import building
     from danqing.library.architecture import recognise
     from tests.library import layouts
