@@ -143,6 +143,36 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "控制单元 {unit} 没有图片。",
     ),
     (
+        "unknown_preprocessor",
+        422,
+        "There is no preprocessor “{name}”. There are: {known}.",
+        "没有名为“{name}”的预处理器。可用的有：{known}。",
+    ),
+    (
+        "preprocessor_absent",
+        422,
+        "The preprocessor “{name}” is not built into this version. Of its kind there are: {known}.",
+        "此版本没有内置预处理器“{name}”。同类可用的有：{known}。",
+    ),
+    (
+        "preprocessor_without_map",
+        422,
+        "The preprocessor “{name}” makes no map: the model itself reads the picture.",
+        "预处理器“{name}”不生成控制图：模型直接读取图片。",
+    ),
+    (
+        "annotator_missing",
+        422,
+        "The preprocessor “{name}” needs the file {file}. To fetch it: {command}",
+        "预处理器“{name}”需要文件 {file}。下载方法：{command}",
+    ),
+    (
+        "annotator_broken",
+        422,
+        "The file {file} of the preprocessor “{name}” cannot be used: {reason}.",
+        "预处理器“{name}”的文件 {file} 无法使用：{reason}。",
+    ),
+    (
         "unknown_script",
         422,
         "There is no script “{name}”. Known scripts: {known}.",

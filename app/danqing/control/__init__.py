@@ -1,0 +1,1 @@
+"""Preprocessors of ControlNet: a picture in, a control map out."""
