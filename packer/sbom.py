@@ -15,7 +15,7 @@ from email.parser import HeaderParser
 from glob import glob
 
 VENV = "/opt/danqing/venv"
-WEIGHTS = ("/opt/danqing/models", "/opt/danqing/data/models", "/var/lib/danqing/models", "/usr/share/danqing/models")
+WEIGHTS = ("/var/lib/danqing/data/models", VENV + "/lib/python3*/site-packages/danqing")
 
 
 def os_release():

@@ -74,7 +74,13 @@ class Box:
     def sh(self, script: str, check: bool = True) -> str:
         """What a shell script, run as root inside, prints; without SSH, so that it works in any state."""
         pid = int(Path(f"/proc/{self.row['process']}/task/{self.row['process']}/children").read_text().split()[0])
-        clean = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"]
+        clean = [
+            "env",
+            "-i",
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME=/root",
+            "LANG=C.UTF-8",
+        ]
         return run(*clean, "nsenter", "-t", str(pid), "-a", "--", "sh", "-c", script, check=check).stdout.strip()
 
     def get(self, path: str = "/", **headers: str) -> tuple[int, str]:

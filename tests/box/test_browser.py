@@ -43,7 +43,7 @@ def test_waiting_page_login_prompt_picture(box: Box, browser: Any, language: str
     # the waiting page leads on by itself
     page.wait_for_selector("input[type=password]")
     shoot(page, f"box-login-{short}")
-    page.fill("input[name=username]", "admin")
+    page.fill("input[name=user]", "admin")
     page.fill("input[type=password]", box.password)
     page.press("input[type=password]", "Enter")
     page.wait_for_selector(STAGE)

@@ -61,7 +61,7 @@ def test_nothing_else_listens_beyond_loopback(box: Box) -> None:
 
 @pytest.mark.parametrize("unit", ["danqing-web", "danqing-engine"])
 def test_services_run_as_their_own_user_in_a_sandbox(box: Box, unit: str) -> None:
-    told = dict(line.split("=", 1) for line in box.sh(f"systemctl show {unit}").splitlines() if "=" in line)
+    told = dict(line.split("=", 1) for line in box.sh(f"systemctl show --all {unit}").splitlines() if "=" in line)
     assert told["User"] == "danqing"
     assert {name: told[name] for name in SANDBOX} == SANDBOX
     assert told["CapabilityBoundingSet"] == ""

@@ -125,7 +125,9 @@ def tree(instance: Any, image: str, region: str, zone: str, public_key: tuple[st
         },
     }
     if public_key:
-        name, text = public_key
+        name = public_key[0]
+        # the key pair's name is the key's comment: by it Packer finds its own key again and removes it
+        text = " ".join([*public_key[1].split()[:2], name])
         meta["public-keys"] = {".listing": f"0={name}", "0": {"openssh-key": text}}
     if instance.metadata_options.instance_metadata_tags == "enabled":
         meta["tags"] = {"instance": {tag["key"]: tag["value"] for tag in instance.get_tags()}}
