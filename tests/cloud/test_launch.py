@@ -302,3 +302,13 @@ def test_an_arm_image_is_refused(aws: Emulator) -> None:
     error = trouble(aws, "--image", "ami-0a4400000000000a4")
     assert error.code == "wrong_architecture"
     assert "arm64" in str(error)
+
+
+def test_china_has_its_own_names(aws: Emulator) -> None:
+    make_image(Cloud.at("cn-north-1", aws.url), "danqing-0.1.0-1")
+    aws.asked.clear()
+    text = run("launch", "--cidr", MINE, "--region", "cn-north-1", "--endpoint", aws.url, "--minutes", "0")
+    assert "ICP" in text
+    policy = aws.requests("AttachRolePolicy")[0]["PolicyArn"]
+    assert policy == "arn:aws-cn:iam::aws:policy/AmazonSSMManagedInstanceCore"
+    assert "ec2.amazonaws.com.cn" in aws.requests("CreateRole")[0]["AssumeRolePolicyDocument"]
