@@ -307,7 +307,8 @@ def test_an_arm_image_is_refused(aws: Emulator) -> None:
 def test_china_has_its_own_names(aws: Emulator) -> None:
     make_image(Cloud.at("cn-north-1", aws.url), "danqing-0.1.0-1")
     aws.asked.clear()
-    text = run("launch", "--cidr", MINE, "--region", "cn-north-1", "--endpoint", aws.url, "--minutes", "0")
+    where = ("--cidr", MINE, "--region", "cn-north-1", "--endpoint", aws.url, "--minutes", "0")
+    text = run("launch", *where, "--type", "g4dn.xlarge")
     assert "ICP" in text
     policy = aws.requests("AttachRolePolicy")[0]["PolicyArn"]
     assert policy == "arn:aws-cn:iam::aws:policy/AmazonSSMManagedInstanceCore"
