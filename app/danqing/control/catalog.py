@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from danqing.errors import DanqingError
+
 How = Literal["plain", "network", "vision", "absent"]
 """plain: no weights. network: weights of its own. vision: an image encoder reads the picture. absent: not built."""
 
@@ -69,11 +71,11 @@ class Row:
 
 
 class Values(NamedTuple):
-    """What a preprocessor runs with. `resolution`: pixels of the shorter side."""
+    """What a preprocessor runs with. `resolution`: pixels of the shorter side; `a`, `b`: its thresholds."""
 
     resolution: int
-    threshold_a: float
-    threshold_b: float
+    a: float
+    b: float
 
 
 ROWS: tuple[Row, ...] = (
@@ -284,24 +286,31 @@ NOT_DETECTED = frozenset({"clip_vision", "revision_clipvision", "revision_ignore
 """Modules that the extension refuses to run by themselves."""
 
 
-def find(name: str) -> Row | None:
-    """A preprocessor by its name or its label, also by the label without what stands in brackets; None: there is none."""
+def find(name: str) -> Row:
+    """A preprocessor by its name or its label, also by the label without what stands in brackets.
+
+    Raises:
+        DanqingError: `unknown_preprocessor`.
+    """
     for row in ROWS:
         if name in (row.name, row.label):
             return row
-    return next((row for row in ROWS if name and name == row.label.partition(" (")[0]), None)
+    for row in ROWS:
+        if name == row.label.partition(" (")[0]:
+            return row
+    raise DanqingError("unknown_preprocessor", name=name[:200], known=", ".join(row.name for row in ROWS))
 
 
 def settings_of(row: Row, processor_res: float = -1, threshold_a: float = -1, threshold_b: float = -1) -> Values:
     """The values that `row` runs with: what is out of its slider's range, as -1 is, becomes the default."""
-    sliders = {slider.name == "Resolution": slider for slider in row.sliders[:1]}
-    resolution = sliders.get(True)
-    thresholds = row.sliders[1:] if resolution else row.sliders
+    if not row.sliders:
+        return Values(int(RESOLUTION.value), UNUSED, UNUSED)
+    resolution, *thresholds = row.sliders
     a, b = (
         thresholds[place].settle(given) if place < len(thresholds) else UNUSED
         for place, given in enumerate((threshold_a, threshold_b))
     )
-    return Values(int(resolution.settle(processor_res)) if resolution else int(RESOLUTION.value), a, b)
+    return Values(int(resolution.settle(processor_res)), a, b)
 
 
 def of_type(kind: str) -> tuple[Row, ...]:

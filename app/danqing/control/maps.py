@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from danqing.control import plain
-from danqing.control.catalog import ROWS, Row, find
+from danqing.control.catalog import ROWS, Row, Values, find
 from danqing.control.plain import Pixels
 from danqing.errors import DanqingError
 from danqing.library.manifest import read_manifest
@@ -50,7 +50,7 @@ def detect(
         # A network needs torch, which the web process must not load.
         from danqing.control import networks
 
-        return networks.detect(found, row.name, plain.rgb(image), resolution, a, b, seed)
+        return networks.detect(found, row.name, plain.rgb(image), Values(resolution, a, b), seed)
     return _plain(row, plain.rgb(image), resolution, a, b, mask, seed)
 
 
@@ -61,8 +61,6 @@ def known(module: str) -> Row:
         DanqingError: `unknown_preprocessor`, `preprocessor_absent`, `preprocessor_without_map`.
     """
     row = find(module)
-    if row is None:
-        raise DanqingError("unknown_preprocessor", name=module[:200], known=", ".join(row.name for row in ROWS))
     if row.how == "vision":
         raise DanqingError("preprocessor_without_map", name=row.name)
     if row.how == "absent":
