@@ -96,7 +96,7 @@ class Box:
 
     @property
     def password(self) -> str:
-        return self.sh("cat /root/danqing-password")
+        return self.sh("danqing box password").splitlines()[-1]
 
     def draw(self, **more: Any) -> dict[str, Any]:
         """A picture over the API, with the administrator's password."""

@@ -39,10 +39,10 @@ def page_seconds(box: Box) -> float:
 def test_waiting_page_comes_within_three_seconds_and_before_the_app(raw: Box) -> None:
     until(lambda: raw.get("/")[0], "answering", 60)
     seconds = time.time() - raw.row["booted_at"]
-    status, page = raw.get("/", Accept_Language="en")
+    status, page = raw.get("/", Accept="text/html", Accept_Language="en")
     times = [seconds]
     print(f"\nwaiting page {seconds:.2f} s after systemd's start (status {status})")
-    assert "<html" in page
+    assert "<html" in page.lower()
     assert "Danqing" in page or "丹青" in page
     if seconds > 3:  # a busy machine gets a second try
         until(raw.ready, "ready")
