@@ -283,6 +283,12 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "已有 {count} 个任务在排队，上限是 {maximum} 个，请稍后再试。",
     ),
     (
+        "too_many_jobs",
+        429,
+        "You have {count} jobs waiting or running; the limit is {maximum}. Try again when some are done.",
+        "您已有 {count} 个任务在排队或运行，上限是 {maximum} 个，请稍后再试。",
+    ),
+    (
         "disk_full",
         507,
         "The disk is full ({free_mb} MB free). Delete pictures or enlarge the disk; nothing was lost.",
@@ -297,6 +303,43 @@ KINDS: Mapping[str, ErrorKind] = _rows(
     ),
     ("not_logged_in", 401, "Please log in.", "请先登录。"),
     ("wrong_password", 401, "Wrong user name or password.", "用户名或密码错误。"),
+    ("wrong_token", 401, "This token is not known here or was revoked.", "此令牌不存在或已被吊销。"),
+    (
+        "unknown_token",
+        2,
+        "There is no token “{token}”. List them with danqing token list.",
+        "没有令牌“{token}”。可用 danqing token list 查看。",
+    ),
+    (
+        "not_allowed",
+        403,
+        "This login may not do that: it lacks the scope {scope}.",
+        "此登录没有权限 {scope}，不能执行该操作。",
+    ),
+    (
+        "key_reused",
+        409,
+        "The Idempotency-Key was used for another request. Send a new key.",
+        "该 Idempotency-Key 已用于另一个请求，请换一个。",
+    ),
+    (
+        "server_unreachable",
+        1,
+        "{url} does not answer: {reason}.",
+        "{url} 没有应答：{reason}。",
+    ),
+    (
+        "server_refused",
+        1,
+        "{url} answered {status}: {reason}",
+        "{url} 返回 {status}：{reason}",
+    ),
+    (
+        "bad_row",
+        2,
+        "{path}, line {line}: {reason}.",
+        "{path} 第 {line} 行：{reason}。",
+    ),
     (
         "too_many_logins",
         429,

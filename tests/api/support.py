@@ -23,6 +23,13 @@ def draw(client: httpx.Client, **fields: Any) -> dict[str, Any]:
     return answer
 
 
+def base64_of(image: Image.Image) -> str:
+    """A picture as PNG in base64."""
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode("ascii")
+
+
 def image_of(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
 

@@ -12,6 +12,8 @@ import pytest
 from tests.api.support import SMALL, assert_four_keys, draw
 from tests.conftest import Server
 
+HIRES: dict[str, Any] = {"enable_hr": True, "denoising_strength": 0.5}
+
 
 @pytest.fixture
 def client(server: Server) -> httpx.Client:
@@ -30,7 +32,6 @@ def client(server: Server) -> httpx.Client:
         {"cfg_scale": 10**9},
         {"cfg_scale": -(10**9)},
         {"seed": 10**30},
-        {"seed": -2},
         {"batch_size": 0},
         {"batch_size": 10**6},
         {"n_iter": 0},
@@ -57,29 +58,42 @@ def test_out_of_bounds(client: httpx.Client, sent: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "error", "words"),
     [
-        {"enable_hr": True},
-        {"subseed_strength": 0.5},
-        {"seed_resize_from_w": 64, "seed_resize_from_h": 64},
-        {"restore_faces": True},
-        {"tiling": True},
-        {"refiner_checkpoint": "x", "refiner_switch_at": 0.5},
-        {"s_churn": 1.0},
-        {"s_min_uncond": 1.0},
-        {"prompt": "a cat <lora:x:1>"},
-        {"override_settings": {"tiling": True}},
-        {"override_settings": {"sigma_max": 3.0}},
-        {"sampler_name": "LCM"},
-        {"sampler_name": "DPM++ 2M SDE Karras"},
+        ({"enable_hr": True}, "InvalidField", "denoising_strength"),
+        ({"enable_hr": True, "denoising_strength": 2.0}, "InvalidField", "denoising_strength"),
+        ({**HIRES, "hr_upscaler": "nope"}, "UnknownUpscaler", "Lanczos"),
+        ({**HIRES, "hr_sampler_name": "nope"}, "UnknownSampler", "DPM++ 2M"),
+        ({**HIRES, "hr_scale": 1000}, "InvalidField", "hires"),
+        ({**HIRES, "hr_resize_x": 8192}, "OutOfRange", "4096"),
+        ({**HIRES, "width": 2048, "height": 2048}, "TooManyPixels", "8388608"),
+        ({**HIRES, "hr_second_pass_steps": 151}, "OutOfRange", "150"),
+        ({"subseed_strength": 1.5}, "InvalidField", "subseed_strength"),
+        ({"seed_resize_from_w": 10**6, "seed_resize_from_h": 64}, "OutOfRange", "4096"),
+        ({"s_churn": -1.0}, "OutOfRange", "s_churn"),
+        ({"override_settings": {"emphasis": "Loud"}}, "InvalidField", "No norm"),
+        ({"override_settings": {"eta_noise_seed_delta": "x"}}, "InvalidField", "eta_noise_seed_delta"),
+        ({"batch_size": 17}, "OutOfRange", "16"),
+        ({"batch_size": 16, "n_iter": 17}, "TooManyImages", "256"),
     ],
     ids=str,
 )
-def test_what_cannot_be_done_yet_is_said(client: httpx.Client, sent: dict[str, Any]) -> None:
+def test_what_does_not_fit_is_named_with_its_limit(
+    client: httpx.Client, sent: dict[str, Any], error: str, words: str
+) -> None:
+    body = assert_four_keys(client.post("/sdapi/v1/txt2img", json={**SMALL, **sent}), 422)
+    assert body["error"] == error
+    assert words in body["detail"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{"refiner_checkpoint": "x", "refiner_switch_at": 0.5}, {**HIRES, "hr_checkpoint_name": "x"}],
+    ids=["refiner", "hires"],
+)
+def test_unknown_models_of_a_request(client: httpx.Client, sent: dict[str, Any]) -> None:
     response = client.post("/sdapi/v1/txt2img", json={**SMALL, **sent}, headers={"Accept-Language": "zh-CN,zh;q=0.9"})
-    body = assert_four_keys(response, 422)
-    assert body["error"] == "NotAvailable"
-    assert "此版本" in body["detail"]
+    assert "没有名为“x”的模型" in assert_four_keys(response, 404)["detail"]
 
 
 @pytest.mark.parametrize(
@@ -103,8 +117,15 @@ def test_harmless_defaults_pass(client: httpx.Client, sent: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("sent", "error", "detail", "errors"),
     [
-        ({"script_name": "X/Y/Z plot"}, "HTTPException", "Script 'X/Y/Z plot' not found", ""),
+        ({"script_name": "nope"}, "HTTPException", "Script 'nope' not found", ""),
+        ({"script_name": "Loopback"}, "HTTPException", "Script 'Loopback' not found", ""),
         ({"alwayson_scripts": {"nope": {"args": []}}}, "HTTPException", "Script 'nope' not found", ""),
+        (
+            {"alwayson_scripts": {"X/Y/Z plot": {"args": []}}},
+            "HTTPException",
+            "Cannot have a selectable script in the always on scripts params",
+            "",
+        ),
         ({"override_settings": {"nope": 1}}, "KeyError", "", "'nope'"),
     ],
 )

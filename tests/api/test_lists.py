@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.conftest import Server
+
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 
 
 @pytest.fixture
@@ -43,29 +47,63 @@ def test_sd_models(client: httpx.Client) -> None:
         assert row["title"].endswith(f"[{row['hash']}]")
 
 
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("sd-vae", []),
-        ("hypernetworks", []),
-        ("loras", []),
-        ("face-restorers", []),
-        ("realesrgan-models", []),
-        ("extensions", []),
-        ("embeddings", {"loaded": {}, "skipped": {}}),
-        ("scripts", {"txt2img": [], "img2img": []}),
-        ("script-info", []),
-    ],
-)
-def test_nothing_is_listed_before_it_works(client: httpx.Client, path: str, expected: object) -> None:
-    assert client.get(f"/sdapi/v1/{path}").json() == expected
+@pytest.mark.parametrize("path", ["sd-vae", "hypernetworks", "loras", "extensions"])
+def test_what_is_not_on_disk_is_not_listed(client: httpx.Client, path: str) -> None:
+    assert client.get(f"/sdapi/v1/{path}").json() == []
+
+
+SAME = ("samplers", "schedulers", "latent-upscale-modes", "face-restorers", "extensions", "embeddings")
+"""Lists that every WebUI answers alike."""
+
+
+def recorded(name: str) -> Any:
+    path = REFERENCE / "lists" / f"{name}.json"
+    if not path.is_file():
+        pytest.skip("the recordings are not here")
+    return json.loads(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_lists_are_the_webuis(client: httpx.Client, name: str) -> None:
+    assert client.get(f"/sdapi/v1/{name}").json() == recorded(name)
+
+
+def shape(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: shape(one) for key, one in value.items()}
+    return [shape(value[0])] if isinstance(value, list) and value else type(value).__name__
+
+
+@pytest.mark.parametrize("name", ["upscalers", "realesrgan-models", "sd-models", "progress", "scripts"])
+def test_lists_have_the_webuis_shape(client: httpx.Client, name: str) -> None:
+    assert shape(client.get(f"/sdapi/v1/{name}").json()) == shape(recorded(name))
+
+
+def test_options_are_the_webuis(client: httpx.Client) -> None:
+    ours, theirs = client.get("/sdapi/v1/options").json(), recorded("options")
+    assert list(ours) == list(theirs)
+    # `None` is the WebUI's word for a text that nobody has set yet.
+    kinds = {key: (type(ours[key]), type(theirs[key])) for key in theirs if theirs[key] is not None}
+    assert {key for key, (one, other) in kinds.items() if one is not other and ours[key] is not None} == set()
+
+
+def test_scripts_and_their_arguments(client: httpx.Client) -> None:
+    theirs = {(row["name"], row["is_img2img"]): row for row in recorded("script-info")}
+    ours = {(row["name"], row["is_img2img"]): row for row in client.get("/sdapi/v1/script-info").json()}
+    assert {name for name, _ in theirs} - {name for name, _ in ours} <= {"extra options", "hypertile"}
+    for key in ours.keys() & theirs.keys():
+        ours_labels, their_labels = ([arg["label"] for arg in rows[key]["args"]] for rows in (ours, theirs))
+        assert ours_labels == their_labels, key
+        assert ours[key]["is_alwayson"] == theirs[key]["is_alwayson"]
+    for tab in (False, True):
+        axes = ours["x/y/z plot", tab]["args"][0]["choices"]
+        theirs_axes = theirs["x/y/z plot", tab]["args"][0]["choices"]
+        assert axes[:40] == theirs_axes[:40]
+    assert ours["sampler", False] == theirs["sampler", False]
 
 
 def test_upscalers_and_modes(client: httpx.Client) -> None:
-    assert [row["name"] for row in client.get("/sdapi/v1/upscalers").json()] == ["None", "Lanczos", "Nearest"]
-    modes = client.get("/sdapi/v1/latent-upscale-modes").json()
-    assert modes[0] == {"name": "Latent"}
-    assert len(modes) == 6
+    assert [row["name"] for row in client.get("/sdapi/v1/upscalers").json()][:3] == ["None", "Lanczos", "Nearest"]
 
 
 def test_prompt_styles_are_read_from_the_file(client: httpx.Client, server: Server) -> None:

@@ -73,8 +73,8 @@ def test_setting(client: httpx.Client, values: dict[str, Any]) -> None:
         ({"live_previews_image_format": "gif"}, "InvalidField", None),
         ({"quicksettings_list": [1]}, "InvalidField", None),
         ({"font": "x" * 10_000}, "TextTooLong", None),
-        ({"emphasis": "No norm"}, "NotAvailable", None),
-        ({"samples_format": "png", "s_churn": 5}, "NotAvailable", None),
+        ({"emphasis": "Loud"}, "InvalidField", None),
+        ({"samples_format": "png", "uni_pc_order": 0}, "OutOfRange", None),
     ],
     ids=str,
 )

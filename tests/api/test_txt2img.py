@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -167,6 +168,62 @@ def test_infotext_fills_what_the_body_leaves_out(client: httpx.Client) -> None:
     assert (info["prompt"], info["negative_prompt"], info["seed"]) == ("a blue square", "red", 12)
     assert (info["steps"], info["sampler_name"], info["width"], info["clip_skip"]) == (3, "Heun", 72, 2)
     assert response.json()["parameters"]["steps"] == 3
+
+
+def test_infotext_fills_hires_and_options(client: httpx.Client) -> None:
+    text = (
+        "a blue square\nSteps: 2, Sampler: Euler a, Schedule type: Karras, CFG scale: 4, Seed: 11, Size: 64x64, "
+        "Denoising strength: 0.4, ENSD: 31337, Hires upscale: 1.5, Hires steps: 1, Hires upscaler: Lanczos, "
+        "Hires prompt: red, Emphasis: No norm, Version: v1.10.1"
+    )
+    response = client.post("/sdapi/v1/txt2img", json={"infotext": text})
+    assert response.status_code == 200, response.text
+    parameters = response.json()["parameters"]
+    assert (parameters["enable_hr"], parameters["hr_scale"], parameters["hr_prompt"]) == (True, 1.5, "red")
+    assert parameters["override_settings"]["eta_noise_seed_delta"] == 31337
+    assert parameters["override_settings"]["emphasis"] == "No norm"
+    assert image_of(response.json()["images"][0]).size == (96, 96)
+    told = json.loads(response.json()["info"])["infotexts"][0]
+    for words in ("Schedule type: Karras", "ENSD: 31337", "Hires upscale: 1.5", "Hires steps: 1", "Hires prompt: red"):
+        assert words in told
+    again = client.post("/sdapi/v1/txt2img", json={"infotext": told})
+    assert again.json()["images"] == response.json()["images"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ({"enable_hr": True, "denoising_strength": 0.5}, "Hires upscale: 2.0, Hires upscaler: Latent"),
+        (
+            {"enable_hr": True, "denoising_strength": 0.5, "hr_upscaler": "Lanczos", "hr_resize_x": 96},
+            "Hires resize: 96x0, Hires upscaler: Lanczos",
+        ),
+        ({"enable_hr": True, "denoising_strength": 0.5, "hr_sampler_name": "Heun"}, "Hires sampler: Heun"),
+        ({"subseed": 3, "subseed_strength": 0.5}, "Variation seed: 3, Variation seed strength: 0.5"),
+        ({"seed_resize_from_w": 64, "seed_resize_from_h": 96}, "Seed resize from: 64x96"),
+        ({"tiling": True}, "Tiling: True"),
+        ({"s_min_uncond": 1.0}, "NGMS: 1.0"),
+        ({"eta": 0.5, "sampler_name": "Euler a"}, "Eta: 0.5"),
+        ({"prompt": "(a:1.2) b", "override_settings": {"emphasis": "None"}}, "Emphasis: None"),
+        ({"override_settings": {"token_merging_ratio": 0.4}}, "Token merging ratio: 0.4"),
+        ({"override_settings": {"skip_early_cond": 0.5}}, "Skip Early CFG: 0.5"),
+        ({"override_settings": {"always_discard_next_to_last_sigma": True}}, "Discard penultimate sigma: True"),
+        ({"sampler_name": "DPM++ 2M SDE", "scheduler": "exponential"}, "Schedule type: Exponential"),
+        ({"prompt": "a <lora:nope:1>", "disable_extra_networks": True}, "a <lora:nope:1>"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_every_wish_is_told_in_the_infotext(client: httpx.Client, sent: dict[str, Any], words: str) -> None:
+    answer = draw(client, **sent)
+    assert words in answer["info"]["infotexts"][0]
+    assert answer["images"] != draw(client)["images"]
+
+
+@pytest.mark.parametrize(
+    "sent", [{"s_churn": 5.0}, {"restore_faces": True}, {"override_settings": {"n_rows": 2}}], ids=str
+)
+def test_wishes_that_the_infotext_does_not_tell(client: httpx.Client, sent: dict[str, Any]) -> None:
+    assert image_of(draw(client, **sent)["images"][0]).size == (64, 64)
 
 
 def test_job_goes_on_when_the_client_leaves(server: Server) -> None:

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from starlette.requests import HTTPConnection
 
 from danqing.api.backoff import Backoff
 from danqing.api.sessions import Sessions, write_secret
+from danqing.api.tokens import DRAW, PREFIX, SCOPES, Tokens
 from danqing.errors import DanqingError
 from danqing.settings import Settings
 
@@ -34,11 +36,22 @@ COOKIE = "danqing_session"
 OWNER_KEY = "danqing.owner"
 """Where the guard leaves the owner in the ASGI scope."""
 
+SCOPES_KEY = "danqing.scopes"
+"""Where the guard leaves what the owner may do."""
+
 PASSWORD_LIMIT = 1000
 CHECKS_AT_ONCE = 2
 """A check takes 64 MB and a good part of a second of a core."""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who a request comes from, and what they may do."""
+
+    owner: str
+    scopes: tuple[str, ...]
 
 
 class Accounts(Protocol):
@@ -125,7 +138,7 @@ class Logins:
 
     def __init__(self, data: Path, accounts: Accounts | None, host: str, sessions: Sessions, backoff: Backoff) -> None:
         self.data, self.host = data, host
-        self.sessions, self.backoff = sessions, backoff
+        self.sessions, self.backoff, self.tokens = sessions, backoff, Tokens(data)
         self._accounts = accounts
         self._known: OrderedDict[bytes, str] = OrderedDict()
         self._key = secrets.token_bytes(32)
@@ -148,6 +161,43 @@ class Logins:
     def owner_of(connection: HTTPConnection) -> str:
         """Who sends a request that the guard let pass: a user's name, or "local"."""
         return str(connection.scope.get(OWNER_KEY, LOCAL))
+
+    @staticmethod
+    def may(connection: HTTPConnection, scope: str) -> bool:
+        """Whether a request that the guard let pass may do what `scope` names. Where no login is asked everybody may."""
+        return scope in connection.scope.get(SCOPES_KEY, SCOPES)
+
+    async def visitor(self, connection: HTTPConnection) -> Visitor | None:
+        """Whose login, token or session a request carries, None for none.
+
+        Raises:
+            DanqingError: `wrong_password`, `wrong_token` or `too_many_logins`.
+        """
+        header = connection.headers.get("authorization", "")
+        address = connection.client.host if connection.client else ""
+        kind, _, rest = header.partition(" ")
+        if kind.lower() == "bearer":
+            return self._by_token(rest.strip(), address)
+        if kind.lower() == "basic":
+            _, password = _basic_pair(header)
+            if password.startswith(PREFIX):
+                # Programs that know only Basic: any name, the token as the password.
+                return self._by_token(password, address)
+            return self._visitor(await self.basic(header, address))
+        token = connection.cookies.get(COOKIE, "")
+        user = self.sessions.user(token) if token else None
+        return None if user is None else self._visitor(user)
+
+    def _visitor(self, user: str) -> Visitor:
+        return Visitor(user, SCOPES if user == ADMIN else (DRAW,))
+
+    def _by_token(self, text: str, address: str) -> Visitor:
+        self.backoff.check(address)
+        token = self.tokens.find(text)
+        if token is None:
+            self.backoff.failed(address)
+            raise DanqingError("wrong_token")
+        return Visitor(token.owner, token.scopes)
 
     async def log_in(self, name: str, password: str, address: str) -> str:
         """The user's name.

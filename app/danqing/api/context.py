@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from danqing.api.auth import Logins
+from danqing.api.tasks import Tasks
+from danqing.errors import DanqingError
 from danqing.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,12 +30,21 @@ class Context:
     settings: Settings
     logins: Logins
     options: Options
+    tasks: Tasks
     stopping: asyncio.Event
     """Set when the server was told to stop: requests that wait for a picture end."""
 
     def owner(self, request: Request) -> str:
         """Who the request's jobs and pictures belong to."""
         return self.logins.owner_of(request)
+
+    def require(self, request: Request, scope: str) -> None:
+        """
+        Raises:
+            DanqingError: `not_allowed`, for a login or token that lacks `scope`.
+        """
+        if not self.logins.may(request, scope):
+            raise DanqingError("not_allowed", scope=scope)
 
     def client(self, request: Request) -> str:
         """Whose options apply: the user's, else those of a cookie, else those of the address."""

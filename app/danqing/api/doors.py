@@ -14,12 +14,16 @@ from danqing import __version__
 from danqing.api import docs, errors
 from danqing.api.auth import Logins
 from danqing.api.context import Context
+from danqing.api.controlnet import controlnet
 from danqing.api.guard import BodyLimit, Envelope, Guard, Squeeze
+from danqing.api.internal import internal
+from danqing.api.jobs import v1
 from danqing.api.login import LoginPages
 from danqing.api.metrics import Metrics
 from danqing.api.options import Options
 from danqing.api.pictures import Pictures
 from danqing.api.sdapi import sdapi
+from danqing.api.tasks import Tasks
 from danqing.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,7 +46,8 @@ def build(service: JobService, library: Library, settings: Settings, logins: Log
     )
     app.state.stopping = stopping
     errors.install(app)
-    context = Context(service, library, settings, logins, Options(logins.data), stopping)
+    context = Context(service, library, settings, logins, Options(logins.data), Tasks(), stopping)
+    app.state.doors = context
     pages, pictures = LoginPages(logins), Pictures(context)
     app.add_api_route("/login", pages.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/login", pages.enter, methods=["POST"], include_in_schema=False)
@@ -53,7 +58,8 @@ def build(service: JobService, library: Library, settings: Settings, logins: Log
         app.add_api_route(path, docs.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/metrics", metrics.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/pictures/{picture_id}", pictures.show, methods=["GET"])
-    app.include_router(sdapi(context))
+    for router in (sdapi(context), v1(context), internal(context), controlnet(context)):
+        app.include_router(router)
     return app
 
 

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
-from danqing.api.auth import COOKIE, OWNER_KEY, Logins
+from danqing.api.auth import OWNER_KEY, SCOPES_KEY, Logins
 from danqing.api.errors import App, Message, Receive, SafeJson, Scope, Send, answer_to, four_keys
 from danqing.errors import DanqingError, language_of
 
@@ -98,13 +98,13 @@ class Guard:
             if not self.logins.required:
                 self._check_proxy(connection.headers)
                 return None
-            owner = await self._owner(connection)
+            visitor = await self.logins.visitor(connection)
         except DanqingError as error:
             return self._refuse(error, connection)
-        if owner is None and scope["path"] not in OPEN_PATHS:
+        if visitor is None and scope["path"] not in OPEN_PATHS:
             return self._ask(scope, connection)
-        if owner is not None:
-            scope[OWNER_KEY] = owner
+        if visitor is not None:
+            scope[OWNER_KEY], scope[SCOPES_KEY] = visitor.owner, visitor.scopes
         return None
 
     def _host_names(self, allowed: str) -> frozenset[str] | None:
@@ -141,13 +141,6 @@ class Guard:
         """Behind a proxy everybody comes from loopback: without a login the whole net would be let in."""
         if any(name in headers for name in PROXY_HEADERS):
             raise DanqingError("proxied")
-
-    async def _owner(self, connection: HTTPConnection) -> str | None:
-        header = connection.headers.get("authorization", "")
-        if header.lower().startswith("basic "):
-            return await self.logins.basic(header, connection.client.host if connection.client else "")
-        token = connection.cookies.get(COOKIE, "")
-        return self.logins.sessions.user(token) if token else None
 
     def _refuse(self, error: DanqingError, connection: HTTPConnection) -> Response:
         if error.code == "wrong_password":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from starlette.responses import Response
 from danqing.api.context import Context
 from danqing.api.errors import SafeJson
 from danqing.engine import catalog
+from danqing.engine.scripts.axes import labels
 from danqing.engine.scripts.table import ALWAYS_ON, SCRIPTS, ScriptRow
 from danqing.library.embeddings import Embeddings
 from danqing.library.index import Checkpoint
@@ -140,7 +141,24 @@ class Lists:
 
     async def script_info(self) -> Response:
         """The arguments of every script."""
-        return SafeJson([_script(row, tab) for tab in TABS for row in (*SCRIPTS, *ALWAYS_ON) if tab in row.tabs])
+        return SafeJson(await asyncio.to_thread(self._script_rows))
+
+    def _script_rows(self) -> list[dict[str, Any]]:
+        """Every script on every tab, with what there is to choose from on this box."""
+        titles = tuple(one.title for one in self._context.library.checkpoints())
+        names = tuple(one.name for one in upscalers.upscalers(self._context.logins.data))
+        found = []
+        for tab in TABS:
+            axes = tuple(labels(tab))
+            choices = {
+                **{("x/y/z plot", f"{letter} type"): axes for letter in "XYZ"},
+                ("refiner", "Checkpoint"): titles,
+                ("sampler", "Sampling method"): tuple(row.name for row in catalog.SAMPLERS),
+                ("sampler", "Schedule type"): tuple(row.label for row in catalog.SCHEDULES),
+                ("sd upscale", "Upscaler"): names,
+            }
+            found += [_script(row, tab, choices) for row in (*SCRIPTS, *ALWAYS_ON) if tab in row.tabs]
+        return found
 
     async def prompt_styles(self) -> Response:
         """Styles of styles.csv."""
@@ -159,7 +177,7 @@ class Lists:
 
     async def memory(self) -> Response:
         """Bytes of RAM; the GPU belongs to the engine's process."""
-        return SafeJson({"ram": await asyncio.to_thread(_ram), "cuda": {"error": "unavailable"}})
+        return SafeJson({"ram": await asyncio.to_thread(memory_of_machine), "cuda": {"error": "unavailable"}})
 
 
 def _constant(path: str, value: Any) -> Route:
@@ -174,7 +192,7 @@ def _selectable(tab: str) -> list[str]:
     return [row.name for row in SCRIPTS if tab in row.tabs]
 
 
-def _script(row: ScriptRow, tab: str) -> dict[str, Any]:
+def _script(row: ScriptRow, tab: str, choices: Mapping[tuple[str, str], tuple[str, ...]]) -> dict[str, Any]:
     args = [
         {
             "label": arg.label,
@@ -182,11 +200,15 @@ def _script(row: ScriptRow, tab: str) -> dict[str, Any]:
             "minimum": arg.minimum,
             "maximum": arg.maximum,
             "step": arg.step,
-            "choices": list(arg.choices) if arg.choices is not None else None,
+            "choices": _listed(choices.get((row.name, arg.label), arg.choices)),
         }
         for arg in row.args
     ]
     return {"name": row.name, "is_alwayson": row in ALWAYS_ON, "is_img2img": tab == "img2img", "args": args}
+
+
+def _listed(choices: tuple[str, ...] | None) -> list[str] | None:
+    return None if choices is None else list(choices)
 
 
 def _samplers() -> list[dict[str, Any]]:
@@ -217,8 +239,8 @@ def _checkpoint(one: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _ram() -> dict[str, Any]:
-    """As the kernel tells it: used is what this process holds."""
+def memory_of_machine() -> dict[str, Any]:
+    """Bytes as the kernel tells them: used is what this process holds."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
         rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("ascii").splitlines())

@@ -32,7 +32,7 @@ def selected_script(fields: Drawing, context: Context) -> dict[str, Any] | None:
     """
     for title in fields.alwayson_scripts or {}:
         if title.lower() not in IGNORED | DRAWN:
-            raise ApiError(422, "HTTPException", f"always on script {title[:200]} not found")
+            raise ApiError(422, "HTTPException", _wrong_title(title, tab_of(fields)))
     name = fields.script_name
     if not name or name.lower() == "none":
         return None
@@ -40,6 +40,12 @@ def selected_script(fields: Drawing, context: Context) -> dict[str, Any] | None:
     if row is None:
         raise ApiError(422, "HTTPException", f"Script '{name[:200]}' not found")
     return {"name": row.name, "args": row.named(_numbered(row, list(fields.script_args or ()), fields))}
+
+
+def _wrong_title(title: str, tab: str) -> str:
+    if table.find(title, tab) is not None:
+        return "Cannot have a selectable script in the always on scripts params"
+    return f"Script '{title[:200]}' not found"
 
 
 def _numbered(row: table.ScriptRow, values: list[Any], fields: Drawing) -> list[Any]:

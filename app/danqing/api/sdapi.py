@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,7 +10,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from danqing.api import images
+from danqing.api import images, no_route
 from danqing.api.body import StrictRoute
 from danqing.api.context import Context
 from danqing.api.errors import ApiError, SafeJson
@@ -20,6 +19,7 @@ from danqing.api.lists import Lists, Route
 from danqing.api.options import as_floats
 from danqing.api.progress import Progress
 from danqing.api.reply import reply
+from danqing.api.steering import Steering
 from danqing.api.translate import wish
 from danqing.api.upscaled import Upscaled
 from danqing.api.waiting import finished
@@ -27,7 +27,6 @@ from danqing.errors import DanqingError
 from danqing.gallery import infotext
 
 PREFIX = "/sdapi/v1"
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class PngInfo(BaseModel):
@@ -52,34 +51,14 @@ def sdapi(context: Context) -> APIRouter:
         "/options": options.change,
         "/png-info": drawing.png_info,
         **lists.refreshers(),
+        **Steering(context).routes(),
     }
     for path, handler in reading.items():
         router.add_api_route(path, handler, methods=["GET"])
     for path, handler in acting.items():
         router.add_api_route(path, handler, methods=["POST"])
-    methods = {path: ["GET"] for path in reading}
-    for path in acting:
-        methods.setdefault(path, []).append("POST")
-    # The page is mounted at the root and would answer for what is not here.
-    router.add_api_route("/{rest:path}", NoRoute(methods).answer, methods=METHODS, include_in_schema=False)
+    no_route.close(router)
     return router
-
-
-class NoRoute:
-    """404, or 405 where the path has a route for another method: plain, as the WebUI's router answers.
-
-    Args:
-        methods: of the routes that there are, by path.
-    """
-
-    def __init__(self, methods: Mapping[str, list[str]]) -> None:
-        self._methods = methods
-
-    async def answer(self, request: Request) -> Response:
-        known = self._methods.get("/" + request.path_params["rest"])
-        if known:
-            return SafeJson({"detail": "Method Not Allowed"}, 405, {"Allow": ", ".join(known)})
-        return SafeJson({"detail": "Not Found"}, 404)
 
 
 class Drawings:
@@ -102,6 +81,7 @@ class Drawings:
         job = await context.service.submit(
             wanted.request, owner=context.owner(request), client=client, save=bool(fields.save_images)
         )
+        context.tasks.add(job.owner, fields.force_task_id, wanted.request.kind, job.id)
         if wanted.staying:
             await asyncio.to_thread(context.options.set, client, wanted.staying)
         job = await finished(context, job)

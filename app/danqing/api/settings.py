@@ -49,6 +49,12 @@ ROWS: tuple[Setting, ...] = (
         65536,
     ),
     Setting(
+        "api_server_stop",
+        False,
+        "Administrators may end the server with POST /sdapi/v1/server-stop, server-kill and server-restart.",
+        "允许管理员通过 POST /sdapi/v1/server-stop、server-kill 和 server-restart 停止服务。",
+    ),
+    Setting(
         "shutdown_seconds",
         5,
         "Requests under way have this long to end when the server is told to stop.",

@@ -42,42 +42,11 @@ class Upscaled:
 
     async def _done(self, request: Request, fields: Upscaling, texts: list[str]) -> Job:
         context = self._context
-        wanted = await asyncio.to_thread(self._request, fields, texts, context.client(request))
+        wanted = await asyncio.to_thread(upscale_request, fields, texts, context.client(request), context)
         job = await context.service.submit(
             wanted, owner=context.owner(request), client=context.client(request), save=False
         )
         return await finished(context, job)
-
-    def _request(self, fields: Upscaling, texts: list[str], client: str) -> GenerateRequest:
-        context = self._context
-        if not texts:
-            raise DanqingError("missing_picture", field="imageList")
-        limit = context.settings.get_int("limit_images")
-        if len(texts) > limit:
-            raise DanqingError("too_many_images", count=len(texts), maximum=limit)
-        for name in (fields.upscaler_1, fields.upscaler_2):
-            catalog.find(context.logins.data, name or "None")
-        options = context.options.of(client)
-        values: dict[str, Any] = {
-            "kind": "extras",
-            "init_images": [keep_image(text, context) for text in texts],
-            "extras": {
-                "resize_mode": fields.resize_mode,
-                "resize": fields.upscaling_resize,
-                "width": fields.upscaling_resize_w,
-                "height": fields.upscaling_resize_h,
-                "crop": fields.upscaling_crop is not False,
-                "upscaler_1": fields.upscaler_1 or "None",
-                "upscaler_2": fields.upscaler_2 or "None",
-                "upscaler_2_visibility": fields.extras_upscaler_2_visibility,
-                "gfpgan_visibility": fields.gfpgan_visibility,
-                "codeformer_visibility": fields.codeformer_visibility,
-                "codeformer_weight": fields.codeformer_weight,
-                "upscale_first": bool(fields.upscale_first),
-            },
-            "options": {key: options[key] for key in ("ESRGAN_tile", "ESRGAN_tile_overlap")},
-        }
-        return checked(parsed(values), context.settings)
 
     def _told(self, job: Job, request: Request) -> tuple[str, list[str]]:
         """The line of parameters as HTML, and the pictures in base64."""
@@ -88,3 +57,39 @@ class Upscaled:
         return f"<p>{escape(line)}</p>", [
             images.encode(one.path.read_bytes(), one.infotext, options) for one in pictures
         ]
+
+
+def upscale_request(fields: Upscaling, texts: list[str], client: str, context: Context) -> GenerateRequest:
+    """The checked request. Stores pictures, and so belongs into a thread.
+
+    Raises:
+        DanqingError: `missing_picture`, `too_many_images`, `unknown_upscaler`, `upscaler_missing` or what does not fit.
+    """
+    if not texts:
+        raise DanqingError("missing_picture", field="imageList")
+    limit = context.settings.get_int("limit_images")
+    if len(texts) > limit:
+        raise DanqingError("too_many_images", count=len(texts), maximum=limit)
+    for name in (fields.upscaler_1, fields.upscaler_2):
+        catalog.find(context.logins.data, name or "None")
+    options = context.options.of(client)
+    values: dict[str, Any] = {
+        "kind": "extras",
+        "init_images": [keep_image(text, context) for text in texts],
+        "extras": {
+            "resize_mode": fields.resize_mode,
+            "resize": fields.upscaling_resize,
+            "width": fields.upscaling_resize_w,
+            "height": fields.upscaling_resize_h,
+            "crop": fields.upscaling_crop is not False,
+            "upscaler_1": fields.upscaler_1 or "None",
+            "upscaler_2": fields.upscaler_2 or "None",
+            "upscaler_2_visibility": fields.extras_upscaler_2_visibility,
+            "gfpgan_visibility": fields.gfpgan_visibility,
+            "codeformer_visibility": fields.codeformer_visibility,
+            "codeformer_weight": fields.codeformer_weight,
+            "upscale_first": bool(fields.upscale_first),
+        },
+        "options": {key: options[key] for key in ("ESRGAN_tile", "ESRGAN_tile_overlap")},
+    }
+    return checked(parsed(values), context.settings)

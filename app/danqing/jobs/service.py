@@ -1,7 +1,8 @@
 """The queue as the doors see it: submit, watch, interrupt. Lives in the web process's event loop.
 
 `submit`, `interrupt`, `cancel`, `wait` and `changes` belong to the event loop that called `start`; `get`, `view`, `views`,
-`readiness` and `stats` answer at once from any thread (memory, or one indexed read that waits for no writer).
+`readiness` and `stats` answer at once from any thread (memory, or one indexed read that waits for no writer). Where a method takes
+an `owner`, somebody else's job is to it as if there were none (`unknown_job`); None is an administrator, who sees all.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from danqing import plugins as hooks
 from danqing.database import Database
 from danqing.engine.protocol import Message
 from danqing.errors import DanqingError
-from danqing.gallery import inputs, upkeep
+from danqing.gallery import upkeep
 from danqing.gallery.store import Gallery, Picture, free_mb
+from danqing.jobs.admission import Admission
 from danqing.jobs.board import Board, Live
 from danqing.jobs.dispatcher import Dispatcher, Limits
 from danqing.jobs.engine_link import EngineLink, engine_command
+from danqing.jobs.fairness import weights
+from danqing.jobs.housekeeping import Housekeeping
 from danqing.jobs.model import Job, JobState, JobView, Readiness
 from danqing.jobs.store import MIGRATIONS, DataLock, JobStore
 from danqing.request import GenerateRequest
@@ -38,8 +42,6 @@ if TYPE_CHECKING:
     from danqing.library.index import Library
 
 log = structlog.get_logger(__name__)
-
-SWEEP_SECONDS = 3600.0
 
 
 class JobService:
@@ -66,13 +68,13 @@ class JobService:
     ) -> None:
         self.data = data.absolute()
         self._settings = settings
-        self._library = library
         self._command = engine_command
         self._plugins = plugins or hooks.manager()
-        self._board = Board()
+        self._board = Board(weights(settings.get_str("queue_weights")))
+        self._admission = Admission(self.data, settings, self._board, library, self._plugins)
         self._tasks: list[asyncio.Task[None]] = []
-        self._submitting = 0
         self._stopping = False
+        self._paused = False
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -106,6 +108,7 @@ class JobService:
                 raise DanqingError("disk_full", free_mb=free_mb(self.data)) from None
             raise
         self._database, self.gallery = database, Gallery(self.data, database)
+        self._paused = self._store.told("paused") is not None
 
     def _start_tasks(self) -> None:
         settings = self._settings
@@ -125,7 +128,7 @@ class JobService:
             send=self._send,
             after_picture=self._after_picture,
             # A machine that is about to be taken away finishes what it draws and begins nothing.
-            held=drain.exists,
+            held=lambda: self._paused or drain.exists(),
         )
         external, socket = settings.get_bool("engine_external"), settings.get_str("engine_socket")
         self._link = EngineLink(
@@ -136,24 +139,15 @@ class JobService:
             restart_seconds=settings.get_float("engine_restart_seconds"),
             connect_seconds=settings.get_float("engine_connect_seconds"),
         )
-        self._tasks = [asyncio.create_task(work) for work in (self._link.run(), self._dispatcher.run(), self._sweep())]
+        house = Housekeeping(self.data, settings, self._database, self._board)
+        works = (self._link.run(), self._dispatcher.run(), house.run())
+        self._tasks = [asyncio.create_task(work) for work in works]
 
     async def _send(self, message: Message) -> None:
         await self._link.send(message)
 
     def _after_picture(self, picture: Picture) -> None:
         self._plugins.hook.danqing_after_picture(path=str(picture.path), infotext=picture.infotext)
-
-    async def _sweep(self) -> None:
-        while True:
-            try:
-                hours = self._settings.get_float("temporary_hours")
-                await asyncio.to_thread(upkeep.sweep, self.data, self._database, hours)
-                wanted = {image for live in self._board.jobs() for image in live.job.request.inputs}
-                await asyncio.to_thread(inputs.sweep, self.data, wanted, self._settings.get_float("input_hours"))
-            except (OSError, sqlite3.Error):
-                log.exception("temporary pictures not removed")
-            await asyncio.sleep(SWEEP_SECONDS)
 
     async def stop(self) -> None:
         """Stop handing out jobs and stop the engine; running jobs stay in the store and are drawn after the next start."""
@@ -180,7 +174,9 @@ class JobService:
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
-    async def submit(self, request: GenerateRequest, *, owner: str, client: str = "", save: bool = True) -> Job:
+    async def submit(
+        self, request: GenerateRequest, *, owner: str, client: str = "", save: bool = True, job_id: str = ""
+    ) -> Job:
         """Put a job at the end of the queue; it is on disk when this returns.
 
         Args:
@@ -188,92 +184,135 @@ class JobService:
             owner: whose job it is.
             client: which of the owner's pages or programs asked.
             save: False for pictures that are only kept for a while.
+            job_id: 32 hexadecimal digits; a job that has this id already is returned as it is. "" for a new one.
 
         Raises:
-            DanqingError: `queue_full`, `disk_full`, or what the library says of the model.
+            DanqingError: `queue_full`, `too_many_jobs`, `disk_full`, or what the library says of the model.
         """
-        self._check_queue()
-        self._submitting += 1
+        if self._stopping:
+            raise DanqingError("engine_not_ready")
+        admission = self._admission
+        admission.enter(owner)
         try:
-            await asyncio.to_thread(self._check_disk)
-            request = await asyncio.to_thread(self._prepared, request)
-            job = Job(secrets.token_hex(16), owner, request, JobState.QUEUED, time.time())
+            await asyncio.to_thread(admission.check_disk)
+            request = await asyncio.to_thread(admission.prepared, request)
+            job = Job(job_id or secrets.token_hex(16), owner, request, JobState.QUEUED, time.time())
             stored = await self._store.insert(job, client=client, save=save)
         except (OSError, sqlite3.OperationalError) as error:
             if db.is_full(error):
                 raise DanqingError("disk_full", free_mb=free_mb(self.data)) from error
             raise
+        except sqlite3.IntegrityError:
+            if not job_id:
+                raise
+            return self.get(job_id)
         finally:
-            self._submitting -= 1
+            admission.leave(owner)
         self._board.add(stored)
         self._dispatcher.wake()
         return job
 
-    def _check_queue(self) -> None:
-        count, maximum = self._board.waiting + self._submitting, self._settings.get_int("limit_queue")
-        if self._stopping:
-            raise DanqingError("engine_not_ready")
-        if count >= maximum:
-            raise DanqingError("queue_full", count=count, maximum=maximum)
-
-    def _check_disk(self) -> None:
-        free = free_mb(self.data)
-        if free < self._settings.get_int("disk_reserve_mb"):
-            raise DanqingError("disk_full", free_mb=free)
-
-    def _prepared(self, request: GenerateRequest) -> GenerateRequest:
-        for implementation in self._plugins.hook.danqing_before_job.get_hookimpls():
-            changed = implementation.function(*(request for _ in implementation.argnames))
-            request = changed if isinstance(changed, GenerateRequest) else request
-        name = self._library.resolve(request.model).name
-        return request.model_copy(update={"model": name}).resolved()
-
-    async def interrupt(self, job_id: str) -> None:
+    async def interrupt(self, job_id: str, owner: str | None = None) -> None:
         """Stop sampling: the picture so far is kept and the job becomes done; a queued job becomes cancelled.
 
         Raises:
             DanqingError: `unknown_job`. A job that is over stays as it is.
         """
-        live = self._live(job_id)
+        live = self._live(job_id, owner)
         if live is not None:
             await self._dispatcher.interrupt(live)
 
-    async def skip(self, job_id: str) -> None:
+    async def skip(self, job_id: str, owner: str | None = None) -> None:
         """End the pictures that are being drawn with what they have; the job goes on with its next.
 
         Raises:
             DanqingError: `unknown_job`. A job that is over, or waits, stays as it is.
         """
-        live = self._live(job_id)
+        live = self._live(job_id, owner)
         if live is not None:
             await self._dispatcher.skip(live)
 
-    async def cancel(self, job_id: str) -> None:
+    async def cancel(self, job_id: str, owner: str | None = None) -> None:
         """End the job without more pictures.
 
         Raises:
             DanqingError: `unknown_job`. A job that is over stays as it is.
         """
-        live = self._live(job_id)
+        live = self._live(job_id, owner)
         if live is not None:
             await self._dispatcher.cancel(live)
 
+    async def reorder(self, job_id: str, place: int, owner: str | None = None) -> None:
+        """Move a waiting job to another place among its owner's waiting jobs of the same priority, 0 first.
+
+        Raises:
+            DanqingError: `unknown_job`. A job that runs or is over stays as it is.
+        """
+        live = self._live(job_id, owner)
+        if live is None or live.job.state is not JobState.QUEUED:
+            return
+        lives = [other for other in self._board.queued_of(live.owner) if other.priority == live.priority]
+        ranks = sorted(other.rank for other in lives)
+        lives.remove(live)
+        lives.insert(min(max(place, 0), len(lives)), live)
+        moved = {one.job.id: (one, rank) for one, rank in zip(lives, ranks, strict=True) if one.rank != rank}
+        await self._store.place({job: rank for job, (_, rank) in moved.items()})
+        for one, rank in moved.values():
+            self._board.move(one, rank=rank)
+        self._board.notify_queue(live)
+
+    async def prioritise(self, job_id: str, priority: int) -> None:
+        """For administrators: a waiting job goes before all of lower priority (0 by default), whoever owns them.
+
+        Raises:
+            DanqingError: `unknown_job`.
+        """
+        live = self._live(job_id, None)
+        if live is not None:
+            await self._store.prioritise(job_id, priority)
+            self._board.move(live, priority=priority)
+            self._board.notify_queue(live)
+
+    async def pause(self) -> None:
+        """Begin no more jobs until `resume`, also after a restart; what runs goes on."""
+        self._paused = True
+        await self._store.tell("paused", "yes")
+
+    async def resume(self) -> None:
+        """Hand out jobs again."""
+        await self._store.tell("paused", None)
+        self._paused = False
+        self._dispatcher.wake()
+
+    async def drain(self, seconds: float) -> bool:
+        """`pause`, and wait until nothing runs: True then, False when `seconds` have passed before."""
+        await self.pause()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for live in list(self._board.running.values()):
+                    await live.over.wait()
+        return not self._board.running
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
     # -- looking -------------------------------------------------------------------------------------------------------
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str, owner: str | None = None) -> Job:
         """
         Raises:
             DanqingError: `unknown_job`.
         """
-        live = self._board.find(job_id)
+        live = self._live(job_id, owner)
         return live.job if live else self._store.get(job_id)
 
-    def view(self, job_id: str) -> JobView:
+    def view(self, job_id: str, owner: str | None = None) -> JobView:
         """
         Raises:
             DanqingError: `unknown_job`.
         """
-        live = self._board.find(job_id)
+        live = self._live(job_id, owner)
         return self._board.view(live) if live else _over(self._store.get(job_id))
 
     def views(self, owner: str | None = None, *, active: bool = False, limit: int = 100) -> list[JobView]:
@@ -284,32 +323,33 @@ class JobService:
         live = self._board.find(job.id)
         return self._board.view(live) if live else _over(job)
 
-    def _live(self, job_id: str) -> Live | None:
+    def _live(self, job_id: str, owner: str | None) -> Live | None:
         live = self._board.find(job_id)
-        if live is None:
-            self._store.get(job_id)
+        job = live.job if live else self._store.get(job_id)
+        if owner is not None and job.owner != owner:
+            raise DanqingError("unknown_job", job=job_id[:64])
         return live
 
-    async def wait(self, job_id: str) -> Job:
+    async def wait(self, job_id: str, owner: str | None = None) -> Job:
         """The job when it is over.
 
         Raises:
             DanqingError: `unknown_job`; `engine_not_ready` when the service stops first.
         """
-        live = self._live(job_id)
+        live = self._live(job_id, owner)
         if live is not None:
             await live.over.wait()
             if self._stopping:
                 raise DanqingError("engine_not_ready")
         return self._store.get(job_id)
 
-    async def changes(self, job_id: str) -> AsyncIterator[JobView]:
+    async def changes(self, job_id: str, owner: str | None = None) -> AsyncIterator[JobView]:
         """A view at once, then one per change (several changes may come as one), the last one when the job is over.
 
         Raises:
             DanqingError: `unknown_job`.
         """
-        live, event = self._live(job_id), asyncio.Event()
+        live, event = self._live(job_id, owner), asyncio.Event()
         if live is None:
             yield self.view(job_id)
             return
@@ -335,6 +375,7 @@ class JobService:
         return {
             "jobs_waiting": float(self._board.waiting),
             "jobs_running": float(len(self._board.running)),
+            "jobs_paused": float(self._paused),
             "jobs_done": float(dispatcher.done_count),
             "jobs_failed": float(dispatcher.failed_count),
             "pictures": float(dispatcher.picture_count),

@@ -1,0 +1,246 @@
+"""/v1: jobs for programs that do not want to wait for an answer, and pictures by their ids."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Header, Path, Query
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from danqing.api.body import StrictRoute
+from danqing.api.context import Context
+from danqing.api.errors import SafeJson, language_of_request
+from danqing.api.fields import ExtrasBatch, Img2Img, Txt2Img
+from danqing.api.pictures import Pictures
+from danqing.api.translate import wish
+from danqing.api.upscaled import upscale_request
+from danqing.errors import DanqingError, Language
+from danqing.jobs.model import Job, JobState, JobView
+from danqing.request import GenerateRequest
+
+BEAT_SECONDS = 15.0
+"""A stream that has nothing to say says so, or a proxy would close it."""
+
+KEYS = 10_000
+"""Idempotency keys remembered to tell a repeated request from another one; the oldest go first."""
+
+
+class Txt2ImgJob(Txt2Img):
+    """Draw from a prompt."""
+
+    kind: Literal["txt2img"]
+
+
+class Img2ImgJob(Img2Img):
+    """Draw from a picture."""
+
+    kind: Literal["img2img"]
+
+
+class ExtrasJob(ExtrasBatch):
+    """Make pictures larger."""
+
+    kind: Literal["extras"]
+
+
+AnyJob = Annotated[Txt2ImgJob | Img2ImgJob | ExtrasJob, Field(discriminator="kind")]
+
+EXAMPLES: dict[str, Any] = {
+    "txt2img": {
+        "summary": "From a prompt",
+        "value": {"kind": "txt2img", "prompt": "a red circle", "steps": 20, "width": 128, "height": 128, "seed": 1},
+    },
+    "img2img": {
+        "summary": "From a picture",
+        "value": {
+            "kind": "img2img",
+            "prompt": "a blue square",
+            "init_images": [
+                "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGM8wYAdMOEQH6QSAKKAANhVIlE9AAAAAElFTkSuQmCC"
+            ],
+            "denoising_strength": 0.6,
+            "width": 128,
+            "height": 128,
+        },
+    },
+}
+
+JobId = Annotated[str, Path(description="The id that POST /v1/jobs answered.", examples=["0" * 32])]
+
+
+class Jobs:
+    """POST, GET and DELETE of jobs, their events, and pictures. Everybody sees their own only."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._keys: OrderedDict[str, str] = OrderedDict()
+
+    async def submit(
+        self,
+        request: Request,
+        fields: Annotated[AnyJob, Body(openapi_examples=EXAMPLES)],
+        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    ) -> Response:
+        """Put a job into the queue and answer at once. A repeated Idempotency-Key answers the job that is there."""
+        context, owner = self._context, self._context.owner(request)
+        job_id = self._id_of(owner, idempotency_key, fields) if idempotency_key else ""
+        job = await asyncio.to_thread(self._known, job_id)
+        if job is None:
+            client = context.client(request)
+            wanted, save = await asyncio.to_thread(self._request, fields, client)
+            job = await context.service.submit(wanted, owner=owner, client=client, save=save, job_id=job_id)
+        if job_id:
+            self._remember(job_id)
+        view = await asyncio.to_thread(context.service.view, job.id)
+        return self._answer(view, request, 202, {"Location": f"/v1/jobs/{job.id}"})
+
+    def _id_of(self, owner: str, key: str, fields: AnyJob) -> str:
+        """An id that the same owner, key and body give again, also after a restart.
+
+        Raises:
+            DanqingError: `key_reused`, for another body.
+        """
+        name = hashlib.sha256(f"{owner}\0{key}".encode()).hexdigest()[:16]
+        body = hashlib.sha256(fields.model_dump_json().encode()).hexdigest()[:16]
+        if self._keys.get(name, body) != body:
+            raise DanqingError("key_reused")
+        return name + body
+
+    def _remember(self, job_id: str) -> None:
+        self._keys[job_id[:16]] = job_id[16:]
+        while len(self._keys) > KEYS:
+            self._keys.popitem(last=False)
+
+    def _known(self, job_id: str) -> Job | None:
+        if not job_id:
+            return None
+        try:
+            return self._context.service.get(job_id)
+        except DanqingError:
+            return None
+
+    def _request(self, fields: AnyJob, client: str) -> tuple[GenerateRequest, bool]:
+        if isinstance(fields, ExtrasJob):
+            return upscale_request(fields, [file.data for file in fields.imageList], client, self._context), False
+        return wish(fields, self._context, client).request, bool(fields.save_images)
+
+    async def show(self, request: Request, job_id: JobId) -> Response:
+        """How a job stands."""
+        return self._answer(await self._mine(request, job_id), request)
+
+    async def list(
+        self,
+        request: Request,
+        active: Annotated[bool, Query(description="Leave out jobs that are over.")] = False,
+        limit: Annotated[int, Query(ge=1, le=1000, description="Most jobs in the answer.")] = 100,
+    ) -> Response:
+        """The caller's jobs, newest first."""
+        owner, language = self._context.owner(request), language_of_request(request)
+        views = await asyncio.to_thread(lambda: self._context.service.views(owner, active=active, limit=limit))
+        return SafeJson({"jobs": [told(view, language) for view in views]})
+
+    async def end(
+        self,
+        request: Request,
+        job_id: JobId,
+        keep: Annotated[bool, Query(description="Keep what is drawn so far: the job becomes done.")] = False,
+    ) -> Response:
+        """Cancel a job. One that is over stays as it is."""
+        view = await self._mine(request, job_id)
+        service = self._context.service
+        await (service.interrupt if keep else service.cancel)(view.job.id)
+        return self._answer(await self._mine(request, job_id), request)
+
+    async def events(self, request: Request, job_id: JobId) -> Response:
+        """Server-sent events: `job` with the job's JSON at once and at every change; the last one when it is over."""
+        view = await self._mine(request, job_id)
+        stream = self._stream(view.job.id, language_of_request(request))
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+    async def _stream(self, job_id: str, language: Language) -> AsyncIterator[str]:
+        changes = self._context.service.changes(job_id)
+        stopping = asyncio.ensure_future(self._context.stopping.wait())
+        change = asyncio.ensure_future(anext(changes, None))
+        try:
+            while True:
+                await asyncio.wait({change, stopping}, timeout=BEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if stopping.done():
+                    return
+                if not change.done():
+                    yield ": still here\n\n"
+                    continue
+                view = change.result()
+                if view is None:
+                    return
+                yield f"event: job\ndata: {json.dumps(told(view, language))}\n\n"
+                change = asyncio.ensure_future(anext(changes, None))
+        finally:
+            stopping.cancel()
+            change.cancel()
+            await asyncio.gather(change, return_exceptions=True)
+
+    async def _mine(self, request: Request, job_id: str) -> JobView:
+        """
+        Raises:
+            DanqingError: `unknown_job`, also for somebody else's.
+        """
+        view = await asyncio.to_thread(self._context.service.view, job_id)
+        if view.job.owner != self._context.owner(request):
+            raise DanqingError("unknown_job", job=job_id[:64])
+        return view
+
+    def _answer(
+        self, view: JobView, request: Request, status: int = 200, headers: dict[str, str] | None = None
+    ) -> Response:
+        return SafeJson(told(view, language_of_request(request)), status, headers)
+
+
+def told(view: JobView, language: Language) -> dict[str, Any]:
+    """A job as /v1 tells it."""
+    job = view.job
+    error = None if job.error is None else {"code": job.error.code, "message": job.error.text(language)}
+    return {
+        "id": job.id,
+        "kind": job.request.kind,
+        "state": job.state.value,
+        "progress": round(view.progress, 4),
+        "position": view.position,
+        "eta": None if view.eta is None or job.state.final else round(view.eta, 2),
+        "created": job.created,
+        "started": job.started,
+        "finished": job.finished,
+        "seed": job.request.seed,
+        "error": error,
+        "images": list(job.pictures) if job.state.final or job.state is JobState.RUNNING else [],
+        "interrupted": job.interrupted,
+    }
+
+
+def add_routes(router: APIRouter, context: Context) -> None:
+    """The routes of jobs and pictures below /v1."""
+    jobs, pictures = Jobs(context), Pictures(context)
+    router.add_api_route("/jobs", jobs.submit, methods=["POST"], status_code=202)
+    router.add_api_route("/jobs", jobs.list, methods=["GET"])
+    router.add_api_route("/jobs/{job_id}", jobs.show, methods=["GET"])
+    router.add_api_route("/jobs/{job_id}", jobs.end, methods=["DELETE"])
+    router.add_api_route("/jobs/{job_id}/events", jobs.events, methods=["GET"])
+    router.add_api_route("/images/{picture_id}", pictures.show, methods=["GET"])
+
+
+def v1(context: Context) -> APIRouter:
+    """All routes below /v1."""
+    from danqing.api import no_route, openai
+
+    router = APIRouter(prefix="/v1", route_class=StrictRoute, default_response_class=SafeJson)
+    openai.add_routes(router, context)
+    add_routes(router, context)
+    no_route.close(router)
+    return router

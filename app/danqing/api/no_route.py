@@ -1,0 +1,26 @@
+"""What answers below a prefix where no route is: the page is mounted at the root and would answer otherwise."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from danqing.api.errors import SafeJson
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def close(router: APIRouter) -> None:
+    """Add the last route of a router: 404, or 405 where the path has a route for another method; both plain."""
+    routes = [route for route in router.routes if isinstance(route, Route)]
+
+    async def answer(request: Request) -> Response:
+        path = request.scope["path"]
+        known = sorted({method for route in routes if route.path_regex.match(path) for method in route.methods or ()})
+        if known:
+            return SafeJson({"detail": "Method Not Allowed"}, 405, {"Allow": ", ".join(known)})
+        return SafeJson({"detail": "Not Found"}, 404)
+
+    router.add_api_route("/{rest:path}", answer, methods=METHODS, include_in_schema=False)

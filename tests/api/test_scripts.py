@@ -1,0 +1,79 @@
+"""Scripts by title and list of arguments, as the WebUI's clients send them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.api.support import SMALL, assert_four_keys, base64_of, draw, image_of
+from tests.conftest import Server
+
+
+@pytest.fixture
+def client(server: Server) -> httpx.Client:
+    return server.client()
+
+
+def test_prompt_matrix(client: httpx.Client) -> None:
+    answer = draw(client, prompt="a|b", script_name="Prompt matrix", script_args=[False, False, "positive", "comma", 0])
+    assert len(answer["images"]) == 3  # the grid and "a", "a, b"
+    assert image_of(answer["images"][1]).size == (64, 64)
+
+
+def test_prompts_from_text(client: httpx.Client) -> None:
+    lines = [True, False, "start", 'a red circle\n--prompt "a blue square" --steps 3']
+    answer = draw(client, prompt="", script_name="prompts from file or textbox", script_args=lines)
+    assert [text.split("\n")[0] for text in answer["info"]["infotexts"]] == ["a red circle", "a blue square"]
+    assert "Steps: 3" in answer["info"]["infotexts"][1]
+
+
+@pytest.mark.parametrize("axis", ["Steps", 4])
+def test_xyz_plot(client: httpx.Client, axis: Any) -> None:
+    args = [axis, "1,2", [], 0, "", [], 0, "", [], True, True, False, False, False, False, False, 0, False]
+    answer = draw(client, script_name="X/Y/Z plot", script_args=args)
+    assert len(answer["images"]) == 3
+    assert 'Script: X/Y/Z plot, X Type: Steps, X Values: "1,2"' in answer["info"]["infotexts"][0]
+    assert image_of(answer["images"][0]).width > 128
+
+
+def test_scripts_of_image_to_image(client: httpx.Client) -> None:
+    picture = base64_of(Image.new("RGB", (64, 64), "navy"))
+    common = {**SMALL, "init_images": [picture], "denoising_strength": 0.5}
+    loop = client.post(
+        "/sdapi/v1/img2img", json={**common, "script_name": "loopback", "script_args": [2, 0.5, "Linear"]}
+    )
+    assert loop.status_code == 200, loop.text
+    upscale = {"script_name": "SD upscale", "script_args": ["", 16, "Lanczos", 2.0]}
+    large = client.post("/sdapi/v1/img2img", json={**common, **upscale})
+    assert large.status_code == 200, large.text
+    assert image_of(large.json()["images"][0]).size == (128, 128)
+    assert "SD upscale overlap: 16" in json.loads(large.json()["info"])["infotexts"][0]
+
+
+@pytest.mark.parametrize(
+    "always",
+    [{"Sampler": {"args": []}, "SEED": {}, "refiner": {"args": [False]}}, {"ControlNet": {"args": []}}],
+    ids=str,
+)
+def test_always_on_scripts_that_say_nothing(client: httpx.Client, always: dict[str, Any]) -> None:
+    assert draw(client, alwayson_scripts=always)["images"] == draw(client)["images"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([99], "axis"),
+        (["no such axis", "1"], "no such axis"),
+        (["Steps", "one,two"], "one"),
+        (["Steps", ",".join(str(n) for n in range(1, 151)), [], "Seed", "1-100"], "256"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_arguments_that_do_not_fit(client: httpx.Client, args: list[Any], words: str) -> None:
+    sent = {**SMALL, "script_name": "X/Y/Z plot", "script_args": args}
+    body = assert_four_keys(client.post("/sdapi/v1/txt2img", json=sent), 422)
+    assert words in body["detail"]
