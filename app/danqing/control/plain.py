@@ -55,7 +55,7 @@ def map_size(height: int, width: int, resolution: int) -> tuple[int, int]:
 def sized(image: Pixels, resolution: int) -> Pixels:
     """`image` at `map_size`: bicubic where it grows, by area where it shrinks."""
     height, width = map_size(image.shape[0], image.shape[1], resolution)
-    how = cv2.INTER_CUBIC if resolution > min(image.shape[:2]) else cv2.INTER_AREA
+    how = cv2.INTER_CUBIC if min(height, width) > min(image.shape[:2]) else cv2.INTER_AREA
     return np.asarray(cv2.resize(image, (width, height), interpolation=how))
 
 
@@ -163,7 +163,7 @@ def masked(image: Pixels, mask: Pixels) -> Pixels:
     if mask.shape[:2] != (height, width):
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
     out = image.copy()
-    out[mask > 127] = 0
+    np.copyto(out, 0, where=(mask > 127)[:, :, None])
     return out
 
 
