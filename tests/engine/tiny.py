@@ -24,14 +24,16 @@ def _tensors() -> Iterator[tuple[str, list[int], bool]]:
         yield name, [int(n) for n in shape.split("x")] if shape else [], bool(integer)
 
 
-def tensors(seed: int = 1234) -> dict[str, torch.Tensor]:
-    """The checkpoint's tensors, float16 (position ids: int64)."""
+def tensors(seed: int = 1234, channels: int = 4) -> dict[str, torch.Tensor]:
+    """The checkpoint's tensors, float16 (position ids: int64); `channels`: what its UNet sees."""
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, torch.Tensor] = {}
     for name, shape, integer in _tensors():
         if integer:
             state[name] = torch.arange(shape[-1]).expand(shape).clone()
             continue
+        if name == "model.diffusion_model.input_blocks.0.0.weight":
+            shape = [shape[0], channels, *shape[2:]]
         value = torch.randn(shape, generator=generator)
         if "embedding" in name:
             value *= 0.3

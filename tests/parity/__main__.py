@@ -12,9 +12,15 @@ from tests.parity.replay import Replay, Result
 def main() -> int:
     """Draw, compare, print a table. 0 when every compared case is within the bounds."""
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description=__doc__)
-    parser.add_argument("--cases", type=Path, required=True, help="folder of NAME.json, with NAME.N.npz and NAME.N.png to compare")
-    parser.add_argument("--inputs", type=Path, required=True, help="folder of the pictures that cases name as @inputs/...")
-    parser.add_argument("--data", type=Path, required=True, help="data root: models, embeddings, styles.csv, config.json")
+    parser.add_argument(
+        "--cases", type=Path, required=True, help="folder of NAME.json, with NAME.N.npz and NAME.N.png to compare"
+    )
+    parser.add_argument(
+        "--inputs", type=Path, required=True, help="folder of the pictures that cases name as @inputs/..."
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="data root: models, embeddings, styles.csv, config.json"
+    )
     parser.add_argument("--out", type=Path, required=True, help="where NAME.N.png and NAME.N.npz go")
     parser.add_argument("--only", nargs="*", default=[], help="names of cases; all when left out")
     arguments = parser.parse_args()

@@ -48,7 +48,9 @@ class Result:
 
     @property
     def good(self) -> bool:
-        near = (self.latent is None or self.latent <= self.bound) and (self.pixels is None or self.pixels <= PIXEL_BOUND)
+        near = (self.latent is None or self.latent <= self.bound) and (
+            self.pixels is None or self.pixels <= PIXEL_BOUND
+        )
         return near and not self.note.startswith("!")
 
 
@@ -69,7 +71,7 @@ class Replay:
     """A data root with an engine on it."""
 
     def __init__(self, data: Path, inputs: Path, out: Path, threads: int = 1) -> None:
-        self._inputs, self._out, self.data = inputs, out, data
+        self._inputs, self.out, self.data = inputs, out, data
         rows = (*LIMITS, *ROWS, *gallery_settings.ROWS, *api_settings.ROWS)
         settings = Settings(rows, {"engine_threads": threads})
         self._ours, self._request = Ours(), GenerateRequest()
@@ -176,11 +178,11 @@ class Replay:
             ours.texts[index] = infotext.write(request, facts, VERSION)
 
     def _write(self, name: str, ours: Ours) -> None:
-        self._out.mkdir(parents=True, exist_ok=True)
+        self.out.mkdir(parents=True, exist_ok=True)
         for place, index in enumerate(sorted(ours.images)):
-            Image.fromarray(ours.images[index]).save(self._out / f"{name}.{place}.png")
+            Image.fromarray(ours.images[index]).save(self.out / f"{name}.{place}.png")
         for place, latent in enumerate(finals(ours)):
-            np.savez(self._out / f"{name}.{place}.npz", latent=latent)
+            np.savez(self.out / f"{name}.{place}.npz", latent=latent)
 
 
 def finals(ours: Ours) -> list[np.ndarray[Any, Any]]:

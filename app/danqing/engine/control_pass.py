@@ -99,10 +99,9 @@ def _made(scene: Scene, stage: Stage, number: int, unit: ControlUnit) -> Made:
         a=settings.a,
         b=settings.b,
         mask=mask,
-        target=(width, height),
     )
     shown = control_maps.fitted(found, mode, width, height)
-    pixels = torch.from_numpy(np.ascontiguousarray(shown)).float().permute(2, 0, 1) / 255
+    pixels = torch.from_numpy(np.array(shown)).float().permute(2, 0, 1) / 255
     if row.name.startswith("inpaint") and mask is not None:
         pixels = _with_hole(pixels, mask, mode, width, height)
     return Made(pixels, shown)
