@@ -151,7 +151,10 @@ def image(made: lab.Lab) -> str:
 def out(made: lab.Lab) -> Path:
     """What the bake put beside the image."""
     here = made.folder / "out"
-    return here if here.exists() else lab.WORK / "cache" / "image" / "out"
+    if here.exists():
+        return here
+    assert made.kept
+    return made.kept.layer.parent / "out"
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from . import wheels
 from .disks import Image, Images
 from .host import ROOT, LabError, run
-from .lab import REGION, WORK, Kept, Lab
+from .lab import REGION, WORK, Kept, Lab, all_labs, cache
 from .template import old_template, var_file
 
 BASE = "debian-lab"
@@ -59,35 +60,41 @@ def built(out: Path) -> tuple[str, str]:
 
 
 def keep(lab: Lab, inputs: str) -> Path:
-    """Move the image just built, and what came out beside it, into the cache; an older one goes."""
+    """Move the image just built, and what came out beside it, into the cache; older ones that no lab uses go."""
     image, name = built(lab.folder / "out")
-    folder = WORK / "cache" / "image"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    known = Images(lab.folder / "images")
-    layer = folder / "layer"
-    known.get(image).layers[0].rename(layer)
-    known.add(Image(image, (layer, *known.get(image).layers[1:])))
-    shutil.copytree(lab.folder / "out", folder / "out")
-    row = {"inputs": inputs, "image": image, "name": name, "base": str(lab.base)}
-    (folder / "image.json").write_text(json.dumps(row, indent=1))
+    with cache() as shared:
+        folder = shared / f"image-{image}"
+        folder.mkdir()
+        known = Images(lab.folder / "images")
+        layer = folder / "layer"
+        known.get(image).layers[0].rename(layer)
+        known.add(Image(image, (layer, *known.get(image).layers[1:])))
+        shutil.copytree(lab.folder / "out", folder / "out")
+        row = {"inputs": inputs, "image": image, "name": name, "base": str(lab.base), "time": time.time()}
+        (folder / "image.json").write_text(json.dumps(row, indent=1))
+        used = "".join(path.read_text() for other in all_labs() for path in (other / "images").glob("images.json"))
+        for old in shared.glob("image-*"):
+            if str(old) not in used:
+                shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
 def newest() -> Kept | None:
-    """The image in the cache, whatever it was made of."""
-    folder = WORK / "cache" / "image"
-    if not (folder / "image.json").exists():
+    """The latest image in the cache, whatever it was made of."""
+    rows = [json.loads(path.read_text()) for path in (WORK / "cache").glob("image-*/image.json")]
+    if not rows:
         return None
-    row = json.loads((folder / "image.json").read_text())
+    row = max(rows, key=lambda row: row["time"])
+    folder = WORK / "cache" / f"image-{row['image']}"
     return Kept(row["image"], row["name"], folder / "layer", Path(row["base"]))
 
 
 def kept(base: Path, inputs: str) -> Kept | None:
     """The image in the cache, if it was made of these inputs on that base."""
     found = newest()
-    made_of = json.loads((WORK / "cache" / "image" / "image.json").read_text())["inputs"] if found else ""
-    return found if found and found.base == base and made_of == inputs else None
+    if found is None or found.base != base:
+        return None
+    return found if json.loads((found.layer.parent / "image.json").read_text())["inputs"] == inputs else None
 
 
 def inputs() -> str:
