@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from danqing import torchvision_shim as torchvision_shim  # before controlnet_aux
 from danqing.control import pose
 from danqing.control.pose import Person, Pose
 from danqing.errors import DanqingError
@@ -57,7 +58,6 @@ def test_parts_can_be_left_out() -> None:
 
 
 def test_as_controlnet_aux_draws() -> None:
-    import danqing.torchvision_shim  # noqa: F401 - before torchvision
     from controlnet_aux import open_pose as aux
 
     random = np.random.default_rng(5)
