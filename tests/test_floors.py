@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """From the cellar up. A room imports its own modules and those of lower floors."""
 
-SHARED = {"danqing", "errors", "settings", "options", "request", "plugins"}
+SHARED = {"danqing", "error_files", "errors", "settings", "options", "request", "plugins"}
 """The words that everybody may import; they import each other only."""
 
 OF_THE_OTHER_FLOOR = {("box", "cloud"), ("train", "mini"), ("mini", "train")}
