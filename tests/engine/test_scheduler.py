@@ -107,3 +107,31 @@ def test_scheduler_protocol_and_catalogue_need_no_torch() -> None:
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_shares_get_the_device_in_turn_however_many_calls_they_have() -> None:
+    scheduler = Scheduler(Limits(rows=2, gain=10))
+    scheduler.note(KEY, 2, 1.0)
+
+    def add(share: str, order: int) -> None:
+        scheduler.add([Part(KEY, 2, order, owner=share, share=share)])
+
+    for n in range(20):
+        add("a", n)
+    for _ in range(5):
+        scheduler.next_group()
+    add("b", 100)
+    leaders = []
+    for n in range(101, 109):
+        leaders.append(scheduler.next_group()[0].share)
+        if leaders[-1] == "b":
+            add("b", n)
+    assert leaders.count("b") == leaders.count("a") == 4
+
+
+def test_accounts_of_those_who_left_are_forgotten() -> None:
+    scheduler = Scheduler(Limits())
+    for n in range(1000):
+        scheduler.add([Part(KEY, 2, n, owner=n, share=f"visitor {n}")])
+        assert len(scheduler.next_group()) == 1
+    assert len(scheduler._used) <= 257

@@ -7,7 +7,7 @@ It owns the device and knows neither users nor HTTP. `step` is called in a loop 
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -64,15 +64,14 @@ class Engine:
         self._scheduler = Scheduler(limits)
         self._pictures, self._preview_seconds, self._clock = pictures, preview_seconds, clock
         self._jobs: dict[str, LiveJob] = {}
-        self._turn: deque[LiveJob] = deque()
         self._loading: list[Picture] = []
         self._order = 0
         self.counters: dict[str, float] = {"forwards": 0, "rows": 0, "forward_seconds": 0.0, "images": 0}
 
     # -- from outside, between steps --
 
-    def submit(self, job_id: str, request: GenerateRequest) -> None:
-        """Take a job. Its pictures start at the next step."""
+    def submit(self, job_id: str, request: GenerateRequest, share: str = "") -> None:
+        """Take a job. Its pictures start at the next step. Jobs of one `share` share one turn among all."""
         if job_id in self._jobs:
             return
         try:
@@ -82,9 +81,7 @@ class Engine:
             return
         make = self._make_plan
         starts = (Start(partial(make, request, index), extent.calls, index) for index in range(extent.plans))
-        job = LiveJob(job_id, request, extent, deque(starts))
-        self._jobs[job_id] = job
-        self._turn.append(job)
+        self._jobs[job_id] = LiveJob(job_id, request, extent, deque(starts), share)
 
     def interrupt(self, job_id: str) -> None:
         """Stop sampling; pictures that have begun are decoded as they are, the others are left out."""
@@ -136,18 +133,23 @@ class Engine:
         return bool(group)
 
     def _admit(self) -> None:
-        """Round robin over jobs, so that a job of many pictures does not keep a newcomer out."""
-        room = self._pictures - sum(job.busy for job in self._jobs.values())
-        for _ in range(len(self._turn)):
-            job = self._turn.popleft()
-            if job.id not in self._jobs:
-                continue
-            more = min(job.room, room)
-            for _ in range(more):
-                self._start(job)
-            room -= max(more, 0)
-            if job.id in self._jobs:
-                self._turn.append(job)
+        """Begin plans: of the share with the fewest first. When all places are taken, a share that has none gets one."""
+        jobs = list(self._jobs.values())
+        rooms = {job: room for job in jobs if (room := job.room) > 0}
+        if not rooms:
+            return
+        busy: Counter[str] = Counter()
+        for job in jobs:
+            busy[job.share] += job.busy
+        while rooms:
+            job = min(rooms, key=lambda job: busy[job.share])
+            if busy.total() >= self._pictures and busy[job.share]:
+                return
+            self._start(job)
+            busy[job.share] += 1
+            rooms[job] -= 1
+            if not rooms[job]:
+                del rooms[job]
 
     def _start(self, job: LiveJob) -> None:
         if job.id not in self._jobs or not job.waiting:
@@ -288,6 +290,8 @@ class Engine:
                 self._advance(picture, known)
                 return
         parts = parts_of(call, picture, self._order)
+        for part in parts:
+            part.share = picture.job.share
         picture.answers = [None] * len(parts)
         picture.outstanding = len(parts)
         picture.joined = isinstance(call, Denoise)

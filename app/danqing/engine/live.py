@@ -61,6 +61,8 @@ class LiveJob:
     request: GenerateRequest
     extent: Extent
     waiting: deque[Start]
+    share: str = ""
+    """On whose account its work goes."""
     images: int = 0
     """Pictures handed out."""
     steps: int = 0

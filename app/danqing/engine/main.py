@@ -126,7 +126,7 @@ class EngineThread(threading.Thread):
         op, job = message.body.get("op"), str(message.body.get("job", ""))
         if op == "submit":
             try:
-                engine.submit(job, parsed(message.body["request"]))
+                engine.submit(job, parsed(message.body["request"]), str(message.body.get("share", "")))
             except DanqingError as error:
                 self._emit(Message({"event": "failed", "job": job, "error": error.as_dict()}))
         elif op == "interrupt":

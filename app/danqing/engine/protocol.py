@@ -25,7 +25,8 @@ class Message:
     """A frame: `body["op"]` (to the engine) or `body["event"]` (from it) says what it is.
 
     To the engine:
-        submit     job: str, request: GenerateRequest as JSON; its input pictures lie under DATA/inputs
+        submit     job: str, request: GenerateRequest as JSON; its input pictures lie under DATA/inputs;
+                   share: str - jobs of one share get one share of the device, however many they are
         interrupt  job: str - stop sampling now, decode and return what is there
         skip       job: str - the same for the pictures that are being drawn, then go on with the next
         cancel     job: str - drop the job without a picture

@@ -1,6 +1,7 @@
 """Which waiting calls share the next forward pass. No torch, no users: plain objects in, a group out.
 
-The oldest waiting call leads; calls with the same key join it, oldest first, up to a cap on rows. The cap grows only as far
+The share that had least of the device goes first, and of its calls the oldest leads; calls with the same key join it in the same
+order, up to a cap on rows. The cap grows only as far
 as sharing gains on this device: `Gain` keeps the measured seconds per row and stops doubling where a doubling brings nothing.
 """
 
@@ -15,6 +16,9 @@ from typing import Any
 
 EXPLORE_EVERY = 64
 """Forwards of one key between two tries of the largest batch allowed."""
+
+SHARES = 256
+"""Accounts kept before those of shares with nothing to run are forgotten."""
 
 
 class Kind(StrEnum):
@@ -59,6 +63,13 @@ class Part:
     payload: Any = None
     owner: Any = None
     slot: int = 0
+    share: str = ""
+    """On whose account it goes: parts of different shares get the device in turn."""
+
+    @property
+    def cost(self) -> int:
+        """Latent pixels, by which the time of a forward grows."""
+        return self.rows * max(1, self.key.height * self.key.width)
 
 
 @dataclass(slots=True)
@@ -125,13 +136,18 @@ class Scheduler:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._waiting: list[Part] = []
+        self._used: dict[str, int] = {}
+        self._clock = 0
+        """What the last leader's share had used: who comes anew starts there, so that nobody saves up turns."""
         self._gains: dict[BatchKey, Gain] = defaultdict(lambda: Gain(limits.gain))
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, parts: Iterable[Part]) -> None:
-        self._waiting.extend(parts)
+        for part in parts:
+            self._waiting.append(part)
+            self._used[part.share] = max(self._used.get(part.share, 0), self._clock)
 
     def drop(self, owner: Any) -> None:
         """Forget every part of `owner`."""
@@ -144,18 +160,29 @@ class Scheduler:
         """
         if not self._waiting:
             return []
-        leader = min(self._waiting, key=lambda part: part.order)
+        leader = min(self._waiting, key=self._turn)
         cap = self.cap(leader.key)
         group: list[Part] = []
         rows = 0
-        for part in sorted((p for p in self._waiting if p.key == leader.key), key=lambda p: p.order):
+        for part in sorted((p for p in self._waiting if p.key == leader.key), key=self._turn):
             if group and rows + part.rows > cap:
                 break
             group.append(part)
             rows += part.rows
         taken = set(map(id, group))
         self._waiting = [part for part in self._waiting if id(part) not in taken]
+        self._account(leader, group)
         return group
+
+    def _turn(self, part: Part) -> tuple[int, int]:
+        return self._used[part.share], part.order
+
+    def _account(self, leader: Part, group: list[Part]) -> None:
+        self._clock = self._used[leader.share]
+        for part in group:
+            self._used[part.share] += part.cost
+        if len(self._used) > SHARES:
+            self._used = {part.share: self._used[part.share] for part in (*self._waiting, *group)}
 
     def cap(self, key: BatchKey) -> int:
         """Rows that a forward of this key may have now."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 
 from danqing.errors import DanqingError
+from danqing.jobs.fairness import Shares
 from danqing.jobs.model import Job, JobState, JobView
 from danqing.jobs.speed import Speed, work_of
 from danqing.jobs.store import StoredJob
@@ -38,14 +40,31 @@ class Live:
     attempts: int = 0
     disk_tries: int = 0
     not_before: float = 0.0
+    priority: int = 0
+    """Jobs of a higher one go first, whoever owns them."""
+    rank: int = 0
+    """Its place among its owner's jobs of the same priority."""
     storing: set[asyncio.Task[None]] = field(default_factory=set)
     watchers: set[asyncio.Event] = field(default_factory=set)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
+    def owner(self) -> str:
+        return self.job.owner
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """The order of one owner's jobs."""
+        return -self.priority, self.rank, self.stored.seq
+
+    @property
+    def work(self) -> float:
+        return work_of(self.job.request)
+
+    @property
     def work_left(self) -> float:
         left = 1 - self.step / self.steps if self.steps else 1.0
-        return max(0.0, left) * work_of(self.job.request)
+        return max(0.0, left) * self.work
 
     def notify(self) -> None:
         for event in tuple(self.watchers):
@@ -57,23 +76,39 @@ class Live:
         self.preview, self.token, self.ending, self.trouble, self.expected = None, "", False, None, None
 
 
-class Board:
-    """The jobs that are not over, by id, with the queue's order."""
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """The queue as it would be handed out if nothing changed."""
 
-    def __init__(self) -> None:
+    version: int
+    lives: tuple[Live, ...]
+    places: dict[str, int]
+    work_before: tuple[float, ...]
+
+
+class Board:
+    """The jobs that are not over, by id, with the queue's order.
+
+    Args:
+        weights: of owners, see `fairness.Shares`.
+    """
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self.speed = Speed()
+        self._shares = Shares(weights)
         self._jobs: dict[str, Live] = {}
-        self._queue: list[tuple[int, str]] = []
+        self._queues: dict[str, list[Live]] = {}
+        """By owner, each in the order of `Live.key`."""
         self.running: dict[str, Live] = {}
         """By token: what the engine works on."""
-        self._work_before: list[float] | None = None
-        """Prefix sums of the queue's work; None when the queue has changed since."""
+        self._version = 0
+        self._order = _Order(0, (), {}, ())
 
     def add(self, stored: StoredJob) -> Live:
         """A queued job takes its place."""
         job = stored.job
         live = Live(stored, job, attempts=job.attempts, disk_tries=stored.disk_tries, not_before=stored.not_before)
-        live.interrupting = job.interrupted
+        live.interrupting, live.priority, live.rank = job.interrupted, stored.priority, stored.rank
         self._jobs[job.id] = live
         self._enqueue(live)
         return live
@@ -86,15 +121,36 @@ class Board:
 
     def queued(self) -> list[Live]:
         """In the order of the queue."""
-        found = (self._jobs.get(job_id) for _, job_id in tuple(self._queue))
-        return [live for live in found if live is not None]
+        return list(self._ordered().lives)
+
+    def queued_of(self, owner: str) -> list[Live]:
+        """One owner's waiting jobs in their order."""
+        return list(self._queues.get(owner, ()))
+
+    def count_of(self, owner: str) -> int:
+        """Jobs of an owner that wait or run."""
+        return sum(live.owner == owner for live in self.jobs())
 
     @property
     def waiting(self) -> int:
-        return len(self._queue)
+        return sum(len(queue) for queue in list(self._queues.values()))
+
+    def next(self, now: float, *, newcomers: bool = False) -> Live | None:
+        """The job to begin; with `newcomers` only of owners who have none running."""
+        busy = {live.owner for live in self.running.values()} if newcomers else set()
+        heads = (
+            next((live for live in queue if live.not_before <= now), None)
+            for owner, queue in self._queues.items()
+            if owner not in busy
+        )
+        return min((live for live in heads if live), key=self._turn, default=None)
+
+    def _turn(self, live: Live) -> tuple[int, float, int]:
+        return -live.priority, self._shares.served(live.owner), live.stored.seq
 
     def start(self, live: Live, token: str, now: float) -> None:
         """A queued job begins to run."""
+        self._shares.begin(live.owner, live.work)
         self._unqueue(live)
         live.token = token
         live.submissions += 1
@@ -105,36 +161,52 @@ class Board:
     def requeue(self, live: Live) -> None:
         """A running job goes back to its old place."""
         self.running.pop(live.token, None)
+        self._shares.give_back(live.owner, live.work)
         live.restart()
         live.job = replace(live.job, state=JobState.QUEUED, attempts=live.attempts)
         self._enqueue(live)
         self.notify_queue(live)
 
-    def remove(self, live: Live) -> None:
-        """The job is over."""
+    def remove(self, live: Live, *, undone: bool = False) -> None:
+        """The job is over; `undone`: not all of its work was done."""
         self._unqueue(live)
-        self.running.pop(live.token, None)
+        if self.running.pop(live.token, None) and undone:
+            self._shares.give_back(live.owner, live.work_left)
+            self._version += 1
         self._jobs.pop(live.job.id, None)
         live.over.set()
         if not self.running:
             self.speed.idle()
         self.notify_queue(live)
 
-    def _enqueue(self, live: Live) -> None:
-        bisect.insort(self._queue, (live.stored.seq, live.job.id))
-        self._work_before = None
+    def move(self, live: Live, *, priority: int | None = None, rank: int | None = None) -> None:
+        """A waiting job gets another place."""
+        queued = self._unqueue(live)
+        live.priority = live.priority if priority is None else priority
+        live.rank = live.rank if rank is None else rank
+        if queued:
+            self._enqueue(live)
 
-    def _unqueue(self, live: Live) -> None:
-        place = self._place(live)
-        if place < len(self._queue) and self._queue[place][1] == live.job.id:
-            del self._queue[place]
-            self._work_before = None
+    def _enqueue(self, live: Live) -> None:
+        bisect.insort(self._queues.setdefault(live.owner, []), live, key=lambda other: other.key)
+        self._version += 1
+
+    def _unqueue(self, live: Live) -> bool:
+        queue = self._queues.get(live.owner, [])
+        if live not in queue:
+            return False
+        queue.remove(live)
+        if not queue:
+            del self._queues[live.owner]
+        self._version += 1
+        return True
 
     def notify_queue(self, live: Live) -> None:
         """Places have changed: for `live` and for all that wait."""
         live.notify()
-        for other in self.queued():
-            other.notify()
+        for queue in self._queues.values():
+            for other in queue:
+                other.notify()
 
     def view(self, live: Live) -> JobView:
         """How the job stands now."""
@@ -151,20 +223,41 @@ class Board:
             preview_id=live.preview_id,
         )
 
-    def _place(self, live: Live) -> int:
-        return bisect.bisect_left(self._queue, (live.stored.seq, live.job.id))
+    def _ordered(self) -> _Order:
+        # Asked from any thread: an order that was made while the queue changed is of an old version and is made again.
+        if self._order.version != self._version:
+            version = self._version
+            self._order = self._made(version)
+        return self._order
+
+    def _made(self, version: int) -> _Order:
+        """Plays the handing out forward."""
+        queues = {owner: list(queue) for owner, queue in list(self._queues.items())}
+        served = {owner: self._shares.served(owner) for owner in queues}
+        heads = [(*self._turn(queue[0]), owner, 0) for owner, queue in queues.items() if queue]
+        heapq.heapify(heads)
+        lives: list[Live] = []
+        before = [0.0]
+        while heads:
+            *_, owner, place = heapq.heappop(heads)
+            live = queues[owner][place]
+            lives.append(live)
+            before.append(before[-1] + live.work)
+            served[owner] += self._shares.cost(owner, live.work)
+            if place + 1 < len(queues[owner]):
+                later = queues[owner][place + 1]
+                heapq.heappush(heads, (-later.priority, served[owner], later.stored.seq, owner, place + 1))
+        places = {live.job.id: place for place, live in enumerate(lives)}
+        return _Order(version, tuple(lives), places, tuple(before))
 
     def _position(self, live: Live) -> int:
-        return len(self.running) + self._place(live)
+        return len(self.running) + self._ordered().places.get(live.job.id, 0)
 
     def _eta_running(self, live: Live) -> float | None:
         return self.speed.eta_running(live.work_left, [other.work_left for other in tuple(self.running.values())])
 
     def _eta_queued(self, live: Live) -> float | None:
-        sums = self._work_before
-        if sums is None:
-            works = (work_of(other.job.request) for other in self.queued())
-            sums = self._work_before = list(accumulate(works, initial=0.0))
-        before = sums[min(self._place(live), len(sums) - 1)]
+        order = self._ordered()
+        before = order.work_before[order.places.get(live.job.id, 0)] if order.lives else 0.0
         running = sum(other.work_left for other in tuple(self.running.values()))
         return self.speed.eta_queued(live.work_left, before + running)

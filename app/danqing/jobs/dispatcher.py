@@ -36,6 +36,9 @@ CANCELLED_WAIT = 0.05
 TOLD = ("image", "grid", "composite")
 """Roles of pictures that carry an infotext; masks and control maps are nothing to draw again from."""
 
+NEWCOMERS = 32
+"""Most jobs beyond `Limits.in_flight`, each of an owner who has no other with the engine."""
+
 HELD_WAIT = 1.0
 """Seconds between two looks whether jobs are still held back."""
 
@@ -125,11 +128,11 @@ class Dispatcher:
         return min((live.not_before - now for live in self._board.queued() if live.not_before > now), default=None)
 
     def _next(self) -> Live | None:
-        running = self._board.running.values()
-        if len(running) >= self._limits.in_flight or any(self._last_try(live) for live in running):
+        """When the engine has enough to do, somebody who has nothing there may still have one job with it."""
+        running, most = self._board.running.values(), self._limits.in_flight
+        if len(running) >= most + NEWCOMERS or any(self._last_try(live) for live in running):
             return None
-        now = time.time()
-        live = next((live for live in self._board.queued() if live.not_before <= now), None)
+        live = self._board.next(time.time(), newcomers=len(running) >= most)
         return None if live and running and self._last_try(live) else live
 
     def _last_try(self, live: Live) -> bool:
@@ -142,7 +145,7 @@ class Dispatcher:
         token = live.job.id if not live.submissions else f"{live.job.id}.{next(self._numbers)}"
         self._board.start(live, token, time.time())
         request: dict[str, Any] = live.job.request.model_dump(mode="json")
-        if not await self._tell({"op": "submit", "job": token, "request": request}):
+        if not await self._tell({"op": "submit", "job": token, "request": request, "share": live.owner}):
             self._open = False
             if live.token == token and not live.ending:
                 live.ending = True
@@ -342,7 +345,7 @@ class Dispatcher:
         self.done_count += state is JobState.DONE
         self.failed_count += state is JobState.FAILED
         log.info("job over", job=job_id, state=state.value, error=error.code if error else None)
-        self._board.remove(live)
+        self._board.remove(live, undone=interrupted or state is not JobState.DONE)
         self.wake()
 
     async def cancel(self, live: Live) -> None:

@@ -1,8 +1,8 @@
 """The queue as the doors see it: submit, watch, interrupt. Lives in the web process's event loop.
 
 `submit`, `interrupt`, `cancel`, `wait` and `changes` belong to the event loop that called `start`; `get`, `view`, `views`,
-`readiness` and `stats` answer at once from any thread (memory, or one indexed read that waits for no writer). Where a method takes
-an `owner`, somebody else's job is to it as if there were none (`unknown_job`); None is an administrator, who sees all.
+`readiness` and `stats` answer at once from any thread (memory, or one indexed read that waits for no writer). Where a method
+takes an `owner`, somebody else's job is to it as if there were none (`unknown_job`); None is an administrator, who sees all.
 """
 
 from __future__ import annotations

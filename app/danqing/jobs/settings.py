@@ -8,8 +8,8 @@ ROWS: tuple[Setting, ...] = (
     Setting(
         "engine_jobs_in_flight",
         32,
-        "Most jobs that the engine works on at once.",
-        "引擎同时处理的最多任务数。",
+        "Most jobs that the engine works on at once; an owner who has none there may have one beyond that.",
+        "引擎同时处理的最多任务数；没有任务在引擎中的用户可再多一个。",
         1,
         1024,
     ),
@@ -50,6 +50,20 @@ ROWS: tuple[Setting, ...] = (
         3600,
     ),
     Setting("limit_queue", 1000, "Most jobs that may wait at once.", "最多排队任务数。", 1, 10**6),
+    Setting(
+        "limit_jobs_per_owner",
+        500,
+        "Most jobs of one owner that may wait or run at once.",
+        "每个用户最多同时排队或运行的任务数。",
+        1,
+        10**6,
+    ),
+    Setting(
+        "queue_weights",
+        "",
+        "Shares of owners who get more or less than others: li=2, bot=0.5. All others have 1.",
+        "份额与众不同的用户，例如 li=2, bot=0.5；其他用户为 1。",
+    ),
     Setting(
         "disk_reserve_mb",
         200,

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -39,12 +39,15 @@ class StoredJob:
 
     job: Job
     seq: int
-    """Grows with arrival; the order of the queue."""
+    """Grows with arrival."""
     client: str
     save: bool
     disk_tries: int
     not_before: float
     """Seconds since 1970; the job is not drawn earlier."""
+    rank: int = 0
+    """The order of one owner's jobs: `seq`, unless the owner has changed it."""
+    priority: int = 0
 
 
 class JobStore:
@@ -64,7 +67,24 @@ class JobStore:
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
-        return StoredJob(job, await self.database.awrite(work), client, save, 0, 0.0)
+        seq = await self.database.awrite(work)
+        return StoredJob(job, seq, client, save, 0, 0.0, rank=seq)
+
+    async def place(self, ranks: Mapping[str, int]) -> None:
+        """Give waiting jobs other ranks, all at once."""
+
+        def work(connection: Connection) -> None:
+            connection.executemany("UPDATE job SET rank = ? WHERE id = ?", [(rank, job) for job, rank in ranks.items()])
+
+        await self.database.awrite(work)
+
+    async def prioritise(self, job_id: str, priority: int) -> None:
+        """Give a job another priority."""
+
+        def work(connection: Connection) -> None:
+            connection.execute("UPDATE job SET priority = ? WHERE id = ?", (priority, job_id))
+
+        await self.database.awrite(work)
 
     async def claim(self, job_id: str, now: float) -> bool:
         """Take a queued job for drawing; False when somebody else took or cancelled it."""
@@ -124,7 +144,7 @@ class JobStore:
         self.database.write(work)
 
     def active(self) -> list[StoredJob]:
-        """Queued and running jobs in the order of the queue."""
+        """Queued and running jobs in the order of their arrival."""
         return self._stored(self.database.rows(ACTIVE))
 
     def get(self, job_id: str) -> Job:
@@ -145,6 +165,21 @@ class JobStore:
             (owner, int(active), limit),
         )
         return [stored.job for stored in self._stored(rows)]
+
+    def told(self, name: str) -> str | None:
+        """What was told to the queue under a name."""
+        row = self.database.row("SELECT value FROM told WHERE name = ?", (name,))
+        return str(row["value"]) if row else None
+
+    async def tell(self, name: str, value: str | None) -> None:
+        """Remember it over restarts; None forgets it."""
+
+        def work(connection: Connection) -> None:
+            connection.execute("DELETE FROM told WHERE name = ?", (name,))
+            if value is not None:
+                connection.execute("INSERT INTO told VALUES (?, ?)", (name, value))
+
+        await self.database.awrite(work)
 
     def counts(self) -> dict[str, int]:
         """Jobs by state."""
@@ -175,7 +210,16 @@ def _stored(row: Row, pictures: tuple[str, ...]) -> StoredJob:
         pictures=pictures,
         interrupted=bool(row["interrupted"]),
     )
-    return StoredJob(job, row["seq"], row["client"], bool(row["save"]), row["disk_tries"], row["not_before"])
+    return StoredJob(
+        job,
+        row["seq"],
+        row["client"],
+        bool(row["save"]),
+        row["disk_tries"],
+        row["not_before"],
+        rank=row["seq"] if row["rank"] is None else row["rank"],
+        priority=row["priority"],
+    )
 
 
 def _request(text: str) -> GenerateRequest:
