@@ -1,4 +1,4 @@
-"""Writes the generated tables in docs/, in English and Chinese: settings, errors, machines, base images.
+"""Writes the generated tables in docs/, in English and Chinese: settings, errors, machines, base images, preprocessors.
 
 A test says when they are out of date.
 
@@ -16,6 +16,7 @@ from danqing import app, errors
 from danqing.box import errors as box_errors
 from danqing.cloud import bases, facts
 from danqing.cloud import errors as cloud_errors
+from danqing.control import catalog as control
 from danqing.settings import Setting
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -91,6 +92,26 @@ def base_images(chinese: bool) -> list[str]:
     return table(head, ((f"`{row.name}`", row.title, row.system_ends.isoformat()) for row in bases.BASES))
 
 
+NEEDS: dict[control.How, tuple[str, str]] = {
+    "plain": ("nothing", "无"),
+    "network": ("", ""),
+    "vision": ("no map: the model reads the picture", "不生成控制图：模型直接读取图片"),
+    "absent": ("not built in", "未内置"),
+}
+
+
+def preprocessors(chinese: bool) -> list[str]:
+    """Preprocessors of ControlNet, what each needs, its sliders."""
+    head = ("预处理器", "需要", "范围（默认值）") if chinese else ("preprocessor", "needs", "ranges (default)")
+    rows = []
+    for row in control.ROWS:
+        name = f"`{row.name}`" + (f", `{row.alias}`" if row.alias else "")
+        needs = ", ".join(f"`{file}`" for file in row.files) or NEEDS[row.how][chinese]
+        sliders = (f"{one.name} {one.minimum:g}…{one.maximum:g} ({one.value:g})" for one in row.sliders)
+        rows.append((name, needs, "; ".join(sliders)))
+    return table(head, rows)
+
+
 def status(value: int, chinese: bool) -> str:
     """Errors of the command line have an exit code in place of an HTTP status."""
     if value >= 100:
@@ -107,6 +128,7 @@ TABLES: dict[str, Callable[[bool], list[str]]] = {
     "errors": error_codes,
     "machines": machines,
     "bases": base_images,
+    "preprocessors": preprocessors,
     "cloud": lambda chinese: sentences(chinese, cloud_errors.KINDS.values()),
     "box": lambda chinese: sentences(chinese, box_errors.KINDS.values()),
 }

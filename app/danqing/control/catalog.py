@@ -232,7 +232,7 @@ ROWS: tuple[Row, ...] = (
         NETWORK,
         ("Depth",),
         (RESOLUTION, Slider("Remove Near %", 0, 0, 100, 0.1), Slider("Remove Background %", 0, 0, 100, 0.1)),
-        files=("res101.pth", "latest_net_G.pth"),
+        files=("res101.pth",),
     ),
     Row("depth_hand_refiner", ABSENT, ("Depth",), SIZED),
     Row("depth_anything_v2", ABSENT, ("Depth",), SIZED),

@@ -160,6 +160,18 @@ def _zoe(folder: Path) -> Any:
 
 
 def _leres(folder: Path) -> Any:
+    """Without the network that merges depths of several scales, which only "depth_leres++" uses."""
+    from controlnet_aux.leres import LeresDetector
+    from controlnet_aux.leres.leres.multi_depth_model_woauxi import RelDepthModel
+    from controlnet_aux.leres.leres.net_tools import strip_prefix_if_present
+
+    state = torch.load(folder / "res101.pth", map_location="cpu", weights_only=True)["depth_model"]
+    model = RelDepthModel(backbone="resnext101")
+    model.load_state_dict(strip_prefix_if_present(state, "module."))
+    return LeresDetector(model.eval(), None)
+
+
+def _leres_boosted(folder: Path) -> Any:
     from controlnet_aux.leres import LeresDetector
 
     with _no_arguments():
@@ -267,7 +279,7 @@ NETWORKS: dict[str, tuple[Callable[[Path], Any], Run]] = {
     "normal_bae": (_normal_bae, _call()),
     "depth_zoe": (_zoe, _call()),
     "depth_leres": (_leres, _run_leres),
-    "depth_leres++": (_leres, _run_boosted),
+    "depth_leres++": (_leres_boosted, _run_boosted),
     "lineart": (_lineart, _call()),
     "lineart_coarse": (_lineart, _call(coarse=True)),
     "lineart_anime": (_lineart_anime, _call()),
