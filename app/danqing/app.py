@@ -75,5 +75,7 @@ def build(service: JobService, library: Library, settings: Settings, auth: Login
     from danqing.ui.context import UiContext
 
     app = doors.build(service, library, settings, auth)
-    page.mount(app, UiContext(service, library, settings, auth.owner_of, auth.data / "cache" / "gradio"))
+    doors_context, cache = app.state.doors, auth.data / "cache" / "gradio"
+    context = UiContext(service, library, settings, auth.owner_of, cache, doors_context.options, doors_context.client)
+    page.mount(app, context)
     return app

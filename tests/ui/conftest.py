@@ -40,6 +40,7 @@ def picture(
 @dataclass
 class FakeGallery:
     all: list[Picture] = field(default_factory=list)
+    data: Path = Path("/nowhere")
 
     def get(self, picture_id: str) -> Picture:
         for one in self.all:
@@ -138,8 +139,8 @@ class Desk:
 
     def good(self, **values: Any) -> dict[Any, Any]:
         """Boxes that can be drawn."""
-        boxes: dict[str, Any] = dict.fromkeys(NAMES, "")
-        boxes |= {"sampler": "Euler", "scheduler": "Automatic", "seed": "-1", "prompt": "a red star"}
+        boxes: dict[str, Any] = {name: self.board[name].value for name in NAMES}
+        boxes |= {"sampler": "Euler", "scheduler": "Automatic", "seed": "-1", "prompt": "a red star", "model": ""}
         boxes |= {"steps": 5, "width": 64, "height": 64, "cfg_scale": 7, "batch_size": 1, "n_iter": 1}
         return self.data(**{**boxes, **values})
 

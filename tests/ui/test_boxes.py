@@ -27,6 +27,7 @@ def test_first_look_is_the_models_own_size_in_the_readers_language(desk: Desk) -
     assert boxes["width"].maximum == 512
     assert boxes["cfg_scale"] == 5
     assert ("自动", "Automatic") in boxes["scheduler"].choices
+    assert ("与首轮相同", "") in boxes["hires_checkpoint"].choices
 
 
 def test_first_look_brings_back_what_this_browser_drew(desk: Desk) -> None:

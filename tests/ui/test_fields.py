@@ -14,22 +14,29 @@ from hypothesis import strategies as st
 from danqing import app as house
 from danqing.errors import DanqingError
 from danqing.settings import Settings
-from danqing.ui.fields import ASPECTS, NAMES, aspect_size, request_of
+from danqing.ui.fields import ASPECTS, NAMES, REAL, TEXTS, WHOLE, aspect_size, request_of
 
 LIMITS = Settings(house.ROWS)
 GOOD: dict[str, Any] = {
+    **dict.fromkeys(WHOLE + REAL, 0),
+    **dict.fromkeys(TEXTS, ""),
+    "tab": "txt2img",
     "prompt": "a star",
-    "negative_prompt": "",
     "sampler": "Euler",
     "scheduler": "Automatic",
-    "model": "",
     "steps": 20,
     "width": 128,
     "height": 128,
     "seed": "-1",
     "batch_size": 1,
     "n_iter": 1,
+    "clip_skip": 1,
     "cfg_scale": 7,
+    "extras_resize": 2,
+    "extras_width": 64,
+    "extras_height": 64,
+    "hires_scale": 2,
+    "hires_upscaler": "Latent",
 }
 
 

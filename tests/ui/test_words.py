@@ -12,15 +12,25 @@ import gradio as gr
 import pytest
 
 import danqing.ui
+from danqing.engine.scripts.axes import AXES
+from danqing.engine.scripts.table import SCRIPTS
 from danqing.errors import DanqingError
 from danqing.request import GenerateRequest
+from danqing.ui import scripts, units
+from danqing.ui.components.header import TABS
+from danqing.ui.components.prompt import TRANSLATE
 from danqing.ui.fields import ASPECTS, NAMES
-from danqing.ui.page import SPOKEN
+from danqing.ui.page import SCRIPTS as SCRIPTS_OF_PAGE
+from danqing.ui.page import SENT, SPOKEN
+from danqing.ui.units import FITS, MODES, PASSES
 from danqing.ui.words import WORDS, label, language_of, say, sentence, tables
+from danqing.ui.words_options import GROUPS, OPTIONS
 from tests.ui.conftest import Desk
 
 UI = Path(danqing.ui.__file__).parent
-SAME_IN_BOTH = {"eta"}
+SAME_IN_BOTH = {"eta", "vae"}
+BUILT = ("title_", "arg_", "choice_", "axis_", "kind_", "translate_", "resize_", "fill_", "soft_", "send_")
+"""Words whose keys are put together."""
 
 
 def fields(text: str) -> set[str]:
@@ -60,7 +70,9 @@ def literals(desk: Desk) -> list[tuple[str, str, str]]:
 
 
 def test_no_label_of_the_page_is_outside_the_table(desk: Desk) -> None:
-    allowed = {*ASPECTS, "-1", "DPM++ 2M", "Automatic"}
+    allowed = {*ASPECTS, "-1", "DPM++ 2M", "Automatic", "Latent", "Lanczos", "None", "none"}
+    allowed |= {*TABS, *TRANSLATE, *(str(arg.default) for row in SCRIPTS for arg in row.args)}
+    allowed |= {*MODES.values(), *FITS.values(), *PASSES.values()}
     shown = [row for row in literals(desk) if row[0] not in ("html", "state", "browserstate")]
     stray = [row for row in shown if row[2] not in allowed and not row[2].startswith("Textbox")]
     assert stray == []
@@ -74,20 +86,34 @@ def test_html_of_the_page_says_everything_twice(desk: Desk) -> None:
 
 
 def test_every_word_is_used() -> None:
-    sources = [p.read_text("utf-8") for p in UI.rglob("*") if p.suffix in (".py", ".js") and p.name != "words.py"]
+    files = [p for p in UI.rglob("*") if p.suffix in (".py", ".js") and not p.name.startswith("words")]
+    sources = [p.read_text("utf-8") for p in files]
     text = "\n".join(sources)
-    unused = [key for key in WORDS if f'"{key}"' not in text and f"'{key}'" not in text]
-    assert set(unused) <= set(GenerateRequest.model_fields), "names of request fields are used in errors"
+    unused = {key for key in WORDS if f'"{key}"' not in text and f"'{key}'" not in text}
+    built = {key for key in unused if key.startswith(BUILT)}
+    assert unused - built <= set(GenerateRequest.model_fields), "names of request fields are used in errors"
+
+
+def test_every_script_axis_and_option_has_a_word() -> None:
+    wanted = {f"title_{row.name}" for row in SCRIPTS} | {f"axis_{axis.label}" for axis in AXES}
+    args = [arg for row in SCRIPTS for arg in scripts.shown(row)]
+    wanted |= {f"arg_{arg.name}" for arg in args} | {f"choice_{one}" for arg in args for one in arg.choices or ()}
+    assert wanted <= WORDS.keys()
+    assert {key for keys in GROUPS.values() for key in keys} == OPTIONS.keys()
+    for english, chinese in (*OPTIONS.values(), *GROUPS):
+        assert not re.search(r"[\u4e00-\u9fff]", english)
+        assert re.search(r"[\u4e00-\u9fff]", chinese)
 
 
 def test_script_asks_for_words_that_it_is_given() -> None:
-    script = (UI / "static" / "page.js").read_text("utf-8")
+    script = "\n".join((UI / "static" / f"{name}.js").read_text("utf-8") for name in SCRIPTS_OF_PAGE)
     asked = set(re.findall(r"say\('(\w+)'\)|(?:button|arrow)\('(\w+)'", script))
-    assert {a or b for a, b in asked} == set(SPOKEN)
+    assert {a or b for a, b in asked} == set(SPOKEN) - set(SENT)
+    assert "send_${tab}" in script
 
 
 def test_every_box_has_a_word() -> None:
-    assert set(NAMES) <= WORDS.keys()
+    assert set(NAMES) - set(scripts.NAMES) - set(units.NAMES) <= WORDS.keys()
 
 
 @pytest.mark.parametrize(

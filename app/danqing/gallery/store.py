@@ -87,6 +87,11 @@ class Gallery:
         self._naming = threading.Lock()
         self._numbers: dict[Path, int] = {}
 
+    @property
+    def database(self) -> Database:
+        """Where its index is."""
+        return self._database
+
     def get(self, picture_id: str) -> Picture:
         """
         Raises:
@@ -95,18 +100,19 @@ class Gallery:
         row = self._database.row("SELECT * FROM picture WHERE id = ? AND complete = 1", (picture_id,))
         if row is None or not (self.data / row["path"]).is_file():
             raise DanqingError("unknown_picture", picture=picture_id[:64])
-        return self._picture(row)
+        return self.picture_of(row)
 
     def pictures(self, owner: str | None, *, limit: int, before: float | None = None) -> list[Picture]:
         """Newest first; `before` (a `created`) asks for older ones."""
-        return [self._picture(row) for row in self._database.rows(NEWEST, (owner, before, limit))]
+        return [self.picture_of(row) for row in self._database.rows(NEWEST, (owner, before, limit))]
 
     def of_job(self, job_id: str) -> list[Picture]:
         """A job's pictures in the order of its images."""
         rows = self._database.rows("SELECT * FROM picture WHERE job = ? AND complete = 1 ORDER BY position", (job_id,))
-        return [self._picture(row) for row in rows]
+        return [self.picture_of(row) for row in rows]
 
-    def _picture(self, row: Row) -> Picture:
+    def picture_of(self, row: Row) -> Picture:
+        """A row of the index as it is handed out."""
         return Picture(
             id=row["id"],
             owner=row["owner"],
@@ -141,7 +147,7 @@ class Gallery:
 
     def _of(self, job: str, index: int) -> Picture | None:
         row = self._database.row("SELECT * FROM picture WHERE job = ? AND position = ? AND complete = 1", (job, index))
-        return self._picture(row) if row else None
+        return self.picture_of(row) if row else None
 
     def _store(self, new: NewPicture, data: bytes) -> Picture:
         kept = TEMPORARY if new.temporary else folder_of(new.kind, new.facts.role)
@@ -160,7 +166,7 @@ class Gallery:
                 raise
             break
         row = self._complete(picture)
-        return self._picture(row)
+        return self.picture_of(row)
 
     def _name(self, folder: Path, seed: int) -> Path:
         with self._naming:

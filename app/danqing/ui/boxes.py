@@ -1,24 +1,27 @@
-"""Handlers that fill the boxes: models and sizes, seeds, examples, and the settings of an earlier picture."""
+"""Handlers that fill the boxes: models and sizes, seeds, styles, examples, and the settings of an earlier picture."""
 
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from danqing.engine.catalog import schedule_labels
 from danqing.errors import DanqingError
-from danqing.gallery.infotext import parse, to_request_fields
-from danqing.request import CHOICE_AUTOMATIC, GenerateRequest
+from danqing.gallery.infotext import parse
+from danqing.prompt.styles import Style, read_styles, save_styles, styled
+from danqing.request import GenerateRequest
+from danqing.ui import lists
 from danqing.ui.examples import MINI_SIZE, examples_for
 from danqing.ui.fields import NAMES, aspect_size
+from danqing.ui.pasting import boxes_of
 from danqing.ui.speech import in_words, reader
 from danqing.ui.words import say
 
 if TYPE_CHECKING:
-    from danqing.errors import Language
     from danqing.gallery.store import Picture
     from danqing.library.index import Checkpoint
     from danqing.ui.board import Board
@@ -32,6 +35,9 @@ MINI_CFG = 5.0
 REACH = 4
 """The size sliders reach this many times the side that the model was trained on."""
 
+NOT_KEPT = {"init_sketch", "inpaint_mask", "english", "english_negative", "model", "tab"}
+"""Boxes that a browser does not bring back: what was painted lives as long as its page."""
+
 
 class Boxes:
     """The handlers of one page's boxes."""
@@ -43,22 +49,35 @@ class Boxes:
     async def first_look(self, data: dict[Any, Any], request: gr.Request) -> Updates:
         """Menus in the reader's language, the default model and its size, and what this browser drew last."""
         with in_words(request):
-            language = reader(request)
-            schedules = self.board.updates(scheduler=gr.Dropdown(choices=_schedules(language)))
             models = await asyncio.to_thread(self.context.library.checkpoints)
+            menus = await asyncio.to_thread(lists.menus, self.context, models, reader(request))
             if not models:
-                return schedules
-            draft = self._draft(self.board.values(data).get("draft"))
-            model = next((m for m in models if draft.get("model") in m.ids()), models[0])
+                return self.board.updates(**menus)
+            kept = self.board.values(data).get("draft")
+            draft = self._draft(kept)
+            named = kept.get("model") if isinstance(kept, dict) else None
+            model = next((m for m in models if named in m.ids()), models[0])
             sizes = self.sizes(model, draft.pop("width", None), draft.pop("height", None))
             draft = {"cfg_scale": _guidance(model), **draft, "model": _menu(models, model)}
-            return schedules | sizes | self.board.updates(**draft)
+            return sizes | self.board.updates(**self._merged(menus, draft))
+
+    def _merged(self, menus: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+        """Menus with their new choices and, where there is one, a value that is among them."""
+        merged = dict(menus)
+        for name, value in values.items():
+            menu = menus.get(name)
+            if menu is None:
+                merged[name] = value
+            elif name == "styles" or any(value == choice for _, choice in menu.choices):
+                merged[name] = gr.Dropdown(choices=menu.choices, value=value)
+        return merged
 
     def _draft(self, kept: Any) -> dict[str, Any]:
         """What the browser kept of its last drawing; anything may stand there, so only plain values are taken."""
         if not isinstance(kept, dict):
             return {}
-        return {name: kept[name] for name in NAMES if isinstance(kept.get(name), str | int | float)}
+        names = [name for name in NAMES if name in kept and name not in NOT_KEPT]
+        return {name: kept[name] for name in names if _plain(kept[name])}
 
     async def _models(self) -> list[Checkpoint]:
         models = await asyncio.to_thread(self.context.library.checkpoints)
@@ -76,17 +95,26 @@ class Boxes:
         )
 
     async def refresh(self, data: dict[Any, Any], request: gr.Request) -> Updates:
-        """Looks at the models folder again."""
+        """Looks at the folders again."""
         with in_words(request):
             models = await self._models()
+            menus = await asyncio.to_thread(lists.menus, self.context, models, reader(request))
             chosen = self.board.values(data)["model"]
-            return self.board.updates(model=_menu(models, next((m for m in models if chosen in m.ids()), models[0])))
+            model = next((m for m in models if chosen in m.ids()), models[0])
+            return self.board.updates(**menus, model=_menu(models, model))
 
     async def model_chosen(self, data: dict[Any, Any], request: gr.Request) -> Updates:
         """Another model: its own size and guidance."""
         with in_words(request):
             model = await self._model(self.board.values(data)["model"])
             return self.sizes(model) | self.board.updates(cfg_scale=_guidance(model))
+
+    async def model_named(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Updates:
+        """A model chosen elsewhere on the page."""
+        with in_words(request):
+            models = await self._models()
+            model = await self._model(_told(event, "title"))
+            return self.sizes(model) | self.board.updates(cfg_scale=_guidance(model), model=_menu(models, model))
 
     def aspect(self, aspect: str) -> Callable[[dict[Any, Any], gr.Request], Awaitable[Updates]]:
         """The handler of a button for this shape: a size with the area that the model knows best."""
@@ -106,25 +134,42 @@ class Boxes:
         with in_words(request):
             model = await self._model(self.board.values(data)["model"])
             examples = examples_for(model.native_size)
-            index = event._data.get("index") if isinstance(event._data, dict) else None
+            index = _told(event, "index")
             chosen = examples[index % len(examples)] if isinstance(index, int) else examples[0]
             return self.board.updates(prompt=chosen.prompt(reader(request)))
 
     async def use(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Updates:
         """The settings of a picture into the boxes."""
         with in_words(request):
-            wanted = event._data.get("picture") if isinstance(event._data, dict) else None
-            picture = await self._picture(wanted, request)
-            fields = to_request_fields(parse(picture.infotext))
-            name = fields.pop("model", None) or self.board.values(data)["model"]
-            try:
-                model = await self._model(name)
-            except DanqingError:
-                model = await self._model(self.board.values(data)["model"])
-            updates = self.sizes(model, fields.pop("width", None), fields.pop("height", None))
-            updates |= self.board.updates(model=model.title, seed=str(picture.seed))
-            fields.pop("seed", None)
-            return updates | self.board.updates(**{key: fields[key] for key in NAMES if key in fields})
+            picture = await self._picture(_told(event, "picture"), request)
+            boxes = await self._pasted(picture.infotext, self.board.values(data)["model"])
+            return boxes | self.board.updates(seed=str(picture.seed))
+
+    async def paste(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Updates:
+        """The settings of a text, "" for those of this owner's newest picture, into the boxes."""
+        with in_words(request):
+            text = _told(event, "text")
+            if not isinstance(text, str) or not text.strip():
+                text = await asyncio.to_thread(self._newest, self.context.owner_of(request.request))
+            if not text:
+                raise gr.Error(say("nothing_to_reuse", reader(request)), title=say("error_title", reader(request)))
+            return await self._pasted(text, self.board.values(data)["model"])
+
+    def _newest(self, owner: str) -> str:
+        found = self.context.service.gallery.pictures(owner, limit=1)
+        return found[0].infotext if found else ""
+
+    async def _pasted(self, text: str, chosen: Any) -> Updates:
+        """Boxes for an infotext; the model it names where that is here, else the one chosen."""
+        pairs = parse(text)
+        boxes = boxes_of(pairs, self.context.option_table())
+        try:
+            model = await self._model(pairs.get("Model hash") or pairs.get("Model") or chosen)
+        except DanqingError:
+            model = await self._model(chosen)
+        return self.sizes(model, boxes.pop("width", None), boxes.pop("height", None)) | self.board.updates(
+            **{key: value for key, value in boxes.items() if key in NAMES}, model=model.title
+        )
 
     async def reuse_seed(self, data: dict[Any, Any], request: gr.Request) -> Updates:
         """The seed of the picture on the stage."""
@@ -144,6 +189,65 @@ class Boxes:
             raise DanqingError("unknown_picture", picture=picture_id[:64])
         return picture
 
+    async def style_apply(self, data: dict[Any, Any], request: gr.Request) -> Updates:
+        """The chosen styles become part of the prompts."""
+        with in_words(request):
+            values = self.board.values(data)
+            limit = self.context.settings.get_int("limit_prompt")
+            known = await asyncio.to_thread(read_styles, self.context.data)
+            names = [name for name in values["styles"] or [] if isinstance(name, str)]
+            prompts = (str(values["prompt"] or ""), str(values["negative_prompt"] or ""))
+            prompt, negative = styled(*prompts, names, known, limit)
+            return self.board.updates(prompt=prompt, negative_prompt=negative, styles=[])
+
+    async def style_save(self, data: dict[Any, Any], request: gr.Request) -> Updates:
+        """Both prompts under the name that was asked for."""
+        values = self.board.values(data)
+        style = Style(
+            str(values["style_name"] or "").strip()[:200], values["prompt"] or "", values["negative_prompt"] or ""
+        )
+        return await self._change_styles(request, {style.name: style} if style.name else {}, set())
+
+    async def style_delete(self, data: dict[Any, Any], request: gr.Request) -> Updates:
+        """The chosen styles are forgotten (the file before stays beside it as `.bak`)."""
+        gone = {name for name in self.board.values(data)["styles"] or [] if isinstance(name, str)}
+        return await self._change_styles(request, {}, gone)
+
+    async def _change_styles(self, request: gr.Request, new: dict[str, Style], gone: set[str]) -> Updates:
+        def work() -> list[str]:
+            known = {one.name: one for one in read_styles(self.context.data)} | new
+            kept = [one for name, one in known.items() if name not in gone]
+            if new or gone:
+                save_styles(self.context.data / "styles.csv", kept)
+            return [one.name for one in kept]
+
+        with in_words(request):
+            names = await asyncio.to_thread(work)
+            return self.board.updates(styles=gr.Dropdown(choices=names, value=list(new)), style_name="")
+
+    def fill_axis(self, axis: str, kind: str) -> Callable[[dict[Any, Any], gr.Request], Awaitable[Updates]]:
+        """The handler that writes all values of a plot's axis into the box `axis`; the box `kind` says which axis."""
+
+        async def handler(data: dict[Any, Any], request: gr.Request) -> Updates:
+            with in_words(request):
+                label = str(self.board.values(data)[kind] or "")
+                values = await asyncio.to_thread(lists.axis_values, self.context, label)
+                line = io.StringIO()
+                csv.writer(line, lineterminator="").writerow(values)
+                return self.board.updates(**{axis: line.getvalue()})
+
+        return handler
+
+
+def _told(event: gr.EventData, name: str) -> Any:
+    return event._data.get(name) if isinstance(event._data, dict) else None
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) < 100 and all(isinstance(one, str) for one in value)
+    return isinstance(value, str | int | float)
+
 
 def _menu(models: list[Checkpoint], chosen: Checkpoint) -> Any:
     return gr.Dropdown(choices=[(m.model_name, m.title) for m in models], value=chosen.title)
@@ -152,7 +256,3 @@ def _menu(models: list[Checkpoint], chosen: Checkpoint) -> Any:
 def _guidance(model: Checkpoint) -> float:
     """The CFG scale to begin with: the miniature model was measured at 5, where its colours do not burn out."""
     return MINI_CFG if model.native_size < MINI_SIZE else DEFAULT.cfg_scale
-
-
-def _schedules(language: Language) -> list[tuple[str, str]]:
-    return [(say("automatic", language) if x == CHOICE_AUTOMATIC else x, x) for x in schedule_labels()]

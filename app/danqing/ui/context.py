@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from danqing.api.drawing_options import drawing_options, eta_of
+from danqing.api.options import Option, load_table
+from danqing.options import DrawOptions
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from danqing.api.options import Options
     from danqing.jobs.service import JobService
     from danqing.library.index import Library
     from danqing.settings import Settings
@@ -22,6 +27,8 @@ class UiContext:
     Args:
         owner_of: who sends a request: a user's name, or "local" where no login is asked.
         cache: folder for Gradio's temporary files, `DATA/cache/gradio` on a running service; None leaves it to Gradio.
+        options: what clients have set; None draws with the defaults.
+        client_of: whose options apply to a request.
     """
 
     service: JobService
@@ -29,3 +36,25 @@ class UiContext:
     settings: Settings
     owner_of: Callable[[Request], str]
     cache: Path | None = None
+    options: Options | None = None
+    client_of: Callable[[Request], str] = field(default=lambda request: "")
+
+    @property
+    def data(self) -> Path:
+        """The data root."""
+        return self.service.gallery.data
+
+    def drawing_options(self, request: Request) -> DrawOptions:
+        """The options of drawing as this reader has set them."""
+        return drawing_options(self.options.of(self.client_of(request))) if self.options else DrawOptions()
+
+    def own_fields(self, request: Request, sampler: str) -> dict[str, Any]:
+        """Fields of a request that this reader's options say: whose random numbers, and eta."""
+        if self.options is None:
+            return {}
+        mine = self.options.of(self.client_of(request))
+        return {"rng": mine["randn_source"], "eta": eta_of(None, mine, sampler)}
+
+    def option_table(self) -> dict[str, Option]:
+        """The rows of all options."""
+        return self.options.table if self.options else load_table()

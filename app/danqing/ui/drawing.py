@@ -19,11 +19,13 @@ from danqing.ui.examples import examples_for
 from danqing.ui.fields import NAMES, request_of
 from danqing.ui.session import Session
 from danqing.ui.speech import in_words, reader
+from danqing.ui.wording import spoken
 from danqing.ui.words import sentence
 
 if TYPE_CHECKING:
     from danqing.errors import Language
     from danqing.gallery.store import Picture
+    from danqing.request import GenerateRequest
     from danqing.ui.board import Board
     from danqing.ui.context import UiContext
 
@@ -53,15 +55,28 @@ class Drawing:
         with in_words(request):
             values = self.board.values(data)
             session: Session = values["session"]
-            wanted = request_of(values, self.context.settings)
-            await asyncio.to_thread(self.context.library.resolve, wanted.model)
-            job = await self.service.submit(wanted, owner=self.owner(request), client="page")
-            session.add(job.id)
+            for wanted in await asyncio.to_thread(self._requests, values, request):
+                await asyncio.to_thread(self.context.library.resolve, wanted.model)
+                job = await self.service.submit(wanted, owner=self.owner(request), client="page")
+                session.add(job.id)
             kept = {name: values[name] for name in NAMES}
             updates = self.board.updates(draft=kept)
-            if session.current in ("", job.id):
+            if session.current in ("", session.jobs[-1]):
                 updates |= self.board.updates(stage=render.submitting(reader(request)))
             return updates
+
+    def _requests(self, values: dict[str, Any], request: gr.Request) -> list[GenerateRequest]:
+        """What the boxes ask for: one request, or one for each picture of a batch. Blocks."""
+        context = self.context
+        options = context.drawing_options(request.request)
+        own = request_of(values, context.settings, options)
+        prompts: dict[str, Any] = {}
+        if own.kind != "extras":
+            prompts = {**context.own_fields(request.request, own.sampler), **spoken(context, own, values)}
+        pictures = str(values["init"] or "").split() if own.kind == "img2img" and values["tab"] == "img2img" else []
+        if len(pictures) < 2:
+            return [request_of(values, context.settings, options, **prompts)]
+        return [request_of(values, context.settings, options, **prompts, init_images=[one]) for one in pictures]
 
     async def watch(self, data: dict[Any, Any], request: gr.Request) -> AsyncIterator[Updates]:
         """Shows the jobs of this page, one after the other, until none is left or a newer watcher takes over."""
@@ -150,3 +165,10 @@ class Drawing:
             job_id = session.current or self._next(session, owner)
             if job_id and self._mine(job_id, owner):
                 await self.service.interrupt(job_id)
+
+    async def skip(self, data: dict[Any, Any], request: gr.Request) -> None:
+        """Goes on with the next picture of the job on the stage."""
+        with in_words(request):
+            job_id = self.board.values(data)["session"].current
+            if job_id and self._mine(job_id, self.owner(request)):
+                await self.service.skip(job_id)

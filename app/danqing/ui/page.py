@@ -14,12 +14,15 @@ from starlette.routing import Mount
 from danqing.ui import words
 from danqing.ui.board import Board
 from danqing.ui.boxes import Boxes
-from danqing.ui.components import header, parameters, prompt, result
+from danqing.ui.components import extensions, header, parameters, pictures, prompt, result, shelves
 from danqing.ui.drawing import Drawing
 from danqing.ui.fields import ASPECTS, NAMES
+from danqing.ui.routes import Routes
 from danqing.ui.session import Session
 from danqing.ui.shell import Shell
 from danqing.ui.theme import theme
+from danqing.ui.units import UNITS
+from danqing.ui.units import box as unit_box
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -28,8 +31,16 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parent / "static"
 
-SPOKEN = ("close", "previous", "next", "download", "copy", "copied", "use", "lost", "error_title")
+SENT = ("send_img2img", "send_inpaint", "send_extras")
+ASKED = ("style_name", "tokens", "info_none", "well_none")
+SPOKEN = ("close", "previous", "next", "download", "copy", "copied", "use", "lost", "error_title", *SENT, *ASKED)
 """Words that the script in the browser says."""
+
+SCRIPTS, STYLES = ("page", "wells", "writing", "shelves"), ("danqing", "desk")
+"""Files of `static` that go into the head, in order."""
+
+WELLS = ("init", "inpaint_image", "extras_images", "info_image", *(unit_box(n, "image") for n in range(UNITS)))
+"""Boxes that hold input pictures."""
 
 SESSION_SECONDS = 24 * 3600
 """How long the server remembers a page that went away."""
@@ -46,6 +57,7 @@ def mount(app: FastAPI, context: UiContext) -> None:
     if context.cache is not None:
         context.cache.mkdir(parents=True, exist_ok=True)
         os.environ["GRADIO_TEMP_DIR"] = str(context.cache)
+    Routes(context).add_to(app)
     demo = build(context, Board())
     gr.mount_gradio_app(
         app,
@@ -73,10 +85,15 @@ def build(context: UiContext, board: Board) -> gr.Blocks:
         _remembered(board)
         header.build(board)
         with gr.Row(elem_id="dq-desk"):
-            prompt.build(board)
+            with gr.Column(elem_id="dq-left"):
+                prompt.build(board)
+                pictures.build(board, context.settings)
+                with gr.Column(elem_id="dq-boxes"):
+                    parameters.build(board, context.settings)
+                    extensions.build(board)
             result.stage(board)
-            parameters.build(board, context.settings)
             result.history(board)
+        shelves.build(board)
         _wire(demo, board, Drawing(context, board), Boxes(context, board))
     # Waiting for pictures is our own queue's business: Gradio's must never be the one that holds somebody back.
     demo.queue(default_concurrency_limit=None, api_open=False)
@@ -107,11 +124,16 @@ def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None
         return event(handler, takes, gives, **more, **QUIET)
 
     model = board.some("model")
-    draws(board["generate"].click)
+    for button in ("generate", "enlarge"):
+        # What was painted goes to the server first; the boxes are read after that.
+        draws(board[button].click(None, [], [], js="() => window.danqing.settled()", **QUIET).then)
     draws(fills(board["stage"].example, boxes.example, model, [board["prompt"]]).success)
     fills(board["interrupt"].click, drawing.interrupt, board.some("session"), [])
+    fills(board["skip"].click, drawing.skip, board.some("session"), [])
     fills(board["stage"].use, boxes.use, model, filled)
-    fills(board["refresh"].click, boxes.refresh, model, [board["model"]])
+    fills(board["stage"].model, boxes.model_named, model, [board["model"], *sized, board["cfg_scale"]])
+    fills(board["stage"].paste, boxes.paste, model, filled)
+    fills(board["refresh"].click, boxes.refresh, model, filled)
     fills(board["model"].input, boxes.model_chosen, model, [*sized, board["cfg_scale"]])
     for aspect in ASPECTS:
         fills(board[f"aspect_{aspect}"].click, boxes.aspect(aspect), model, sized)
@@ -124,13 +146,44 @@ def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None
         [board["seed"]],
         js="() => window.danqing.picked()",
     )
+    _styles(board, boxes)
+    _in_browser(board, boxes)
     fills(demo.load, boxes.first_look, board.some("draft"), filled)
     watches(fills(demo.load, drawing.resume, board.some("session"), shown).success)
+
+
+def _styles(board: Board, boxes: Boxes) -> None:
+    """The buttons of the styles; the name of a new one is asked for in the browser."""
+    texts = board.some("prompt", "negative_prompt", "styles")
+    prompts = [board["prompt"], board["negative_prompt"], board["styles"]]
+    board["style_apply"].click(boxes.style_apply, texts, prompts, **QUIET)
+    named = board["style_save"].click(None, [], [board["style_name"]], js="() => window.danqing.askStyle()", **QUIET)
+    kept = [board["styles"], board["style_name"]]
+    named.then(boxes.style_save, board.some("prompt", "negative_prompt", "style_name"), kept, **QUIET)
+    board["style_delete"].click(boxes.style_delete, board.some("styles"), kept, **QUIET)
+
+
+def _in_browser(board: Board, boxes: Boxes) -> None:
+    """What only moves things on the page, and the axes of a plot."""
+    scripts = [board["tab"], board["script_txt2img"], board["script_img2img"]]
+    for one in scripts:
+        one.change(None, scripts, [], js="(...all) => { window.danqing.tab(...all); }", **QUIET)
+    for name in WELLS:
+        box = board[name]
+        box.change(None, [box], [], js=f"(value) => {{ window.danqing.well('{name}', value); }}", **QUIET)
+    for letter in "xyz":
+        axis, kind = f"script_x-y-z-plot_{letter}_values", f"script_x-y-z-plot_{letter}_type"
+        board[f"fill_{axis}"].click(boxes.fill_axis(axis, kind), board.some(kind), [board[axis]], **QUIET)
+    for number in range(UNITS):
+        parts = [board[unit_box(number, part)] for part in ("image", "module", "res", "a", "b")]
+        script = f"(...all) => {{ window.danqing.preprocess({number}, ...all); }}"
+        board[f"control{number}_preview"].click(None, parts, [], js=script, **QUIET)
 
 
 def _head() -> str:
     """Style, scripts and words of the parts that live in the browser; Gradio would rewrite the selectors of a `css`."""
     spoken = json.dumps({key: words.both(key) for key in SPOKEN})
-    script = (STATIC / "page.js").read_text("utf-8").replace("__WORDS__", spoken)
-    style = (STATIC / "danqing.css").read_text("utf-8")
-    return f'<meta name="color-scheme" content="light dark"><style>{style}</style><script>{script}</script>'
+    scripts = "\n".join((STATIC / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
+    styles = "\n".join((STATIC / f"{name}.css").read_text("utf-8") for name in STYLES) + extensions.style()
+    script = scripts.replace("__WORDS__", spoken)
+    return f'<meta name="color-scheme" content="light dark"><style>{styles}</style><script>{script}</script>'

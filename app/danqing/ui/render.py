@@ -214,8 +214,13 @@ def _details(picture: Picture, language: Language) -> str:
         f'<a class="dq-button" data-role="download" href="/pictures/{escape(picture.id)}?download=1" download>'
         f"{escape(say('download', language))}</a>"
     )
+    sends = "".join(
+        f'<button type="button" class="dq-button" data-do="send" data-tab="{tab}">'
+        f"{escape(say(f'send_{tab}', language))}</button>"
+        for tab in ("img2img", "inpaint", "extras")
+    )
     return (
-        f'<div class="dq-actions">{_button("use", language, strong=True)}{_button("copy", language)}{download}</div>'
+        f'<div class="dq-actions">{_button("use", language, strong=True)}{_button("copy", language)}{download}{sends}</div>'
         f'<pre class="dq-info" tabindex="0" aria-label="{escape(say("parameters", language))}"'
         f' data-copied="{escape(say("copied", language))}">{escape(picture.infotext)}</pre>'
     )

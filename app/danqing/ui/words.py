@@ -12,8 +12,11 @@ from typing import Any
 import gradio as gr
 
 from danqing.errors import DanqingError, Language
+from danqing.ui.words_desk import DESK
+from danqing.ui.words_scripts import SCRIPT_WORDS
+from danqing.ui.words_shelves import SHELVES
 
-WORDS: Mapping[str, tuple[str, str]] = {
+PAGE: Mapping[str, tuple[str, str]] = {
     # Head of the page
     "tagline": ("Words become pictures", "以文作画"),
     "theme": ("Light or dark", "浅色 / 深色"),
@@ -86,6 +89,9 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "nothing_to_reuse": ("There is no picture yet whose settings could be used.", "还没有可以沿用参数的图片。"),
     "lost": ("The connection to the server was lost; trying again…", "与服务器的连接已断开，正在重新连接…"),
 }
+
+WORDS: Mapping[str, tuple[str, str]] = {**PAGE, **DESK, **SHELVES, **SCRIPT_WORDS}
+"""All words of the page."""
 
 
 def label(key: str) -> Any:

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from danqing.ui.components.controls import radio
 from danqing.ui.components.icons import icon
 from danqing.ui.render import bilingual
 from danqing.ui.words import both, label
 
 if TYPE_CHECKING:
     from danqing.ui.board import Board
+
+TABS = ("txt2img", "img2img", "inpaint", "extras", "info", "gallery", "models", "settings")
+"""The first four share the desk; the others are pages of their own."""
 
 LOGO = Path(__file__).parent.parent / "static" / "logo.svg"
 
@@ -29,6 +33,7 @@ def build(board: Board) -> None:
             )
             board.add("refresh", icon("refresh", "dq-refresh"))
         gr.HTML(_switch(), elem_id="dq-theme", apply_default_css=False)
+    radio(board, "tab", [(tab, tab) for tab in TABS], TABS[0], elem_id="dq-tabs")
 
 
 def _mark() -> str:

@@ -63,6 +63,24 @@ window.danqing = (() => {
     }
   }
 
+  // A sentence at the corner, for what goes wrong without Gradio's knowledge.
+  function notice(text) {
+    const node = make('div', { className: 'dq-notice', role: 'alert', textContent: text });
+    document.body.append(node);
+    setTimeout(() => node.remove(), 7000);
+  }
+
+  // One picture alone in the large view.
+  function large(src, text) {
+    const image = make('img', { src, alt: text, onload: () => { image.style.cssText = `--w:${image.naturalWidth};--h:${image.naturalHeight}`; } });
+    const close = make('button', { type: 'button', className: 'dq-close', ariaLabel: say('close'), textContent: '×', onclick: () => box.close() });
+    const box = make('dialog', { className: 'dq-view', id: 'dq-large' },
+      make('div', { className: 'dq-view-picture' }, image), make('div', { className: 'dq-view-words' }, make('pre', { className: 'dq-info', textContent: text })), close);
+    box.addEventListener('close', () => box.remove());
+    document.body.append(box);
+    box.showModal();
+  }
+
   // The large view: arrows walk through the pictures, Escape leaves.
   function view(pictures, id) {
     let at = Math.max(0, pictures.findIndex((picture) => picture.id === id));
@@ -77,10 +95,11 @@ window.danqing = (() => {
       type: 'button', className: `dq-arrow dq-${key}`, ariaLabel: say(key), textContent: sign, onclick: () => show(at + step),
     });
     const use = button('use', () => { window.danqingTriggers.stage('use', { picture: pictures[at].id }); box.close(); }, 'dq-button dq-strong');
+    const sends = ['img2img', 'inpaint', 'extras'].map((tab) => button(`send_${tab}`, () => { window.danqing.send(pictures[at].id, tab); box.close(); }, 'dq-button'));
     const close = make('button', { type: 'button', className: 'dq-close', ariaLabel: say('close'), textContent: '×', onclick: () => box.close() });
     const before = arrow('previous', -1, '‹');
     const after = arrow('next', 1, '›');
-    const actions = make('div', { className: 'dq-actions' }, use, button('copy', (node) => copy(pictures[at].info, node), 'dq-button'), save);
+    const actions = make('div', { className: 'dq-actions' }, use, button('copy', (node) => copy(pictures[at].info, node), 'dq-button'), save, ...sends);
     const box = make('dialog', { className: 'dq-view', id: 'dq-large' },
       make('div', { className: 'dq-view-picture' }, image, before, after), make('div', { className: 'dq-view-words' }, actions, info), close);
     function show(index) {
@@ -109,7 +128,8 @@ window.danqing = (() => {
 
   const actions = {
     pick,
-    open: (node) => view(siblings(node.closest('.dq-strip')), node.dataset.id),
+    open: (node) => view(siblings(node.closest('.dq-strip, .dq-shelf')), node.dataset.id),
+    send: (node) => window.danqing.send(picked(), node.dataset.tab),
     zoom: () => {
       const section = stage();
       const several = siblings(section);
@@ -147,13 +167,34 @@ window.danqing = (() => {
     }
   }
 
+  const PAGES = ['info', 'gallery', 'models', 'settings'];
+
   function keys(event) {
+    if (event.key === 'Enter' && event.altKey) document.querySelector('#dq-skip-picture')?.click();
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      document.querySelector('#dq-generate')?.click();
+      const button = document.body.dataset.tab === 'extras' ? '#dq-enlarge' : '#dq-generate';
+      if (!PAGES.includes(document.body.dataset.tab)) document.querySelector(button)?.click();
     }
     const free = !document.querySelector('dialog[open]') && !event.target.closest?.('[role=listbox],[aria-expanded=true]');
     if (event.key === 'Escape' && free && stage()?.dataset.state === 'busy') document.querySelector('#dq-interrupt')?.click();
+  }
+
+  // Draws again when a picture is finished, as long as the button is pressed.
+  let busy = false;
+  function forever() {
+    const state = stage()?.dataset.state;
+    const on = document.querySelector('#dq-forever')?.getAttribute('aria-pressed') === 'true';
+    if (busy && state === 'shown' && on) setTimeout(() => document.querySelector('#dq-generate')?.click(), 200);
+    busy = state === 'busy';
+  }
+
+  // Placeholders of our own search boxes, in the page's language.
+  function places() {
+    for (const search of document.querySelectorAll('[data-search]')) {
+      const word = /^zh/.test(document.documentElement.lang) ? search.dataset.zh : search.dataset.en;
+      if (search.placeholder !== word) search.placeholder = search.ariaLabel = word;
+    }
   }
 
   // How far the drawing is, in the title of the window.
@@ -170,7 +211,7 @@ window.danqing = (() => {
       if (button.title !== word) button.title = word;
     }
     // Gradio names the parts of a slider in English only: its label will do.
-    for (const input of document.querySelectorAll('#dq-boxes .head + * input, #dq-boxes .head input')) {
+    for (const input of document.querySelectorAll('#dq-left .head + * input, #dq-left .head input')) {
       const word = input.closest('.block')?.querySelector('[data-testid=block-info]')?.textContent.trim();
       if (word && input.ariaLabel !== word) input.ariaLabel = word;
     }
@@ -194,10 +235,11 @@ window.danqing = (() => {
     document.addEventListener('keydown', keys, true);
     document.addEventListener('click', (event) => { if (event.target.closest('#dq-theme')) clicked(event); });
     new MutationObserver(keepTheme).observe(document.body, { attributes: true, attributeFilter: ['class'] });
-    new MutationObserver(() => { title(); mark(); hints(); notices(); }).observe(document.body, { childList: true, subtree: true });
+    new MutationObserver(() => { title(); mark(); hints(); notices(); forever(); places(); window.danqing.find(); window.danqing.count(); }).observe(document.body, { childList: true, subtree: true });
+    Object.assign(document.body.dataset, { tab: 'txt2img', script: '' });
     keepTheme();
   }
   if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);
 
-  return { clicked, picked, copy };
+  return { clicked, picked, copy, say, notice, large };
 })();

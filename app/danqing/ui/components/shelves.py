@@ -1,0 +1,58 @@
+"""The tabs that are pages of their own: filled by `static/shelves.js` from the routes when they are opened."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from danqing.ui.components.wells import well
+from danqing.ui.render import bilingual
+from danqing.ui.words import both
+
+if TYPE_CHECKING:
+    from danqing.ui.board import Board
+
+
+def build(board: Board) -> None:
+    """Picture information, gallery, models, settings."""
+    with gr.Column(elem_id="dq-page-info", elem_classes="dq-page"):
+        well(board, "info_image")
+        gr.HTML(_information(), elem_id="dq-information", apply_default_css=False)
+    for name, tools in (
+        ("gallery", _gallery_tools()),
+        ("models", ""),
+        ("settings", _search("search_settings", "settings")),
+    ):
+        with gr.Column(elem_id=f"dq-page-{name}", elem_classes="dq-page"):
+            gr.HTML(f'{tools}<div class="dq-shelf" data-shelf="{name}"></div>', apply_default_css=False)
+
+
+def _information() -> str:
+    return (
+        '<pre class="dq-info" tabindex="0" hidden></pre><div class="dq-actions" hidden>'
+        + "".join(
+            _button(f"send_{tab}", "send", f'data-tab="{tab}"') for tab in ("txt2img", "img2img", "inpaint", "extras")
+        )
+        + f'</div><p class="dq-none" hidden>{bilingual("info_none")}</p>'
+    )
+
+
+def _gallery_tools() -> str:
+    chosen = "".join(_button(word, act) for word, act in (("download_zip", "zip"), ("delete", "delete")))
+    return (
+        f'<div class="dq-shelf-tools">{_search("search", "gallery")}'
+        f'<label><input type="checkbox" data-liked>{bilingual("only_favourites")}</label>'
+        f'<span class="dq-chosen" hidden><b></b> {bilingual("selected")} {chosen}</span>'
+        f'<span class="dq-gone" hidden><b></b> {bilingual("deleted")} {_button("undo", "undo")}</span></div>'
+    )
+
+
+def _search(word: str, shelf: str) -> str:
+    english, chinese = both(word)
+    return f'<input type="search" data-search="{shelf}" data-en="{escape(english)}" data-zh="{escape(chinese)}">'
+
+
+def _button(word: str, act: str, more: str = "") -> str:
+    return f'<button type="button" class="dq-button" data-shelf-do="{act}" {more}>{bilingual(word)}</button>'

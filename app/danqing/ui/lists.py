@@ -1,0 +1,80 @@
+"""What the menus of the page offer: what is on this machine's disk. Everything here blocks and belongs into a thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from danqing.engine.catalog import sampler_names, schedule_labels
+from danqing.library.controls import Controls
+from danqing.library.vaes import AUTOMATIC, NONE, vae_files
+from danqing.prompt.styles import read_styles
+from danqing.request import CHOICE_AUTOMATIC
+from danqing.ui import units
+from danqing.ui.words import say
+from danqing.upscale.catalog import LATENT_MODES, upscalers
+
+if TYPE_CHECKING:
+    from danqing.errors import Language
+    from danqing.library.index import Checkpoint
+    from danqing.ui.context import UiContext
+
+Choices = list[tuple[str, str]]
+
+
+def menus(context: UiContext, models: list[Checkpoint], language: Language) -> dict[str, Any]:
+    """Updates of all menus but the model's, by box; values stay as they are."""
+    same = [(say("same", language), "")]
+    checkpoints = [(model.model_name, model.title) for model in models]
+    enlargers = [(say("none", language) if row.name == NONE else row.name, row.name) for row in upscalers(context.data)]
+    found: dict[str, Choices] = {
+        "scheduler": schedules(language),
+        "vae": [
+            (say("automatic", language), AUTOMATIC),
+            (say("none", language), NONE),
+            *_plain(vae_files(context.data)),
+        ],
+        "styles": _plain(one.name for one in read_styles(context.data) if not one.divider),
+        "hires_upscaler": [*_plain(LATENT_MODES), *enlargers],
+        "hires_checkpoint": [*same, *checkpoints],
+        "hires_sampler": [*same, *_plain(sampler_names())],
+        "hires_scheduler": [*same, *schedules(language)],
+        "refiner_checkpoint": [(say("none", language), ""), *checkpoints],
+        "extras_upscaler_1": enlargers,
+        "extras_upscaler_2": enlargers,
+        "script_sd-upscale_upscaler": enlargers,
+    }
+    control = [(say("none", language), NONE), *_plain(row.title for row in Controls(context.data).all())]
+    found |= {units.box(number, "model"): control for number in range(units.UNITS)}
+    return {name: gr.Dropdown(choices=choices) for name, choices in found.items()}
+
+
+def axis_values(context: UiContext, label: str) -> list[str]:
+    """Every value that an axis of a plot can take, [] for one that is counted."""
+    match label:
+        case "Sampler" | "Hires sampler":
+            return sampler_names()
+        case "Schedule type":
+            return schedule_labels()
+        case "Checkpoint name" | "Refiner checkpoint":
+            return [model.name for model in context.library.checkpoints()]
+        case "Hires upscaler":
+            return [*LATENT_MODES, *(row.name for row in upscalers(context.data))]
+        case "VAE":
+            return [AUTOMATIC, NONE, *vae_files(context.data)]
+        case "RNG source":
+            return ["GPU", "CPU", "NV"]
+        case "Always discard next-to-last sigma" | "SGM noise multiplier":
+            return ["False", "True"]
+        case _:
+            return []
+
+
+def schedules(language: Language) -> Choices:
+    """Schedule types, the automatic one in the reader's language."""
+    return [(say("automatic", language) if x == CHOICE_AUTOMATIC else x, x) for x in schedule_labels()]
+
+
+def _plain(names: Any) -> Choices:
+    return [(name, name) for name in names]

@@ -1,0 +1,181 @@
+"""HTML of the gallery, the models and the settings. Everything that a person or a file named is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danqing.api.options import Option
+from danqing.library.controls import Controls
+from danqing.library.embeddings import Embeddings
+from danqing.library.networks import Networks
+from danqing.library.vaes import vae_files
+from danqing.options import DrawOptions
+from danqing.ui.render import prompt_of
+from danqing.ui.words import say
+from danqing.ui.words_options import GROUPS, OPTIONS
+from danqing.upscale.catalog import upscalers
+
+if TYPE_CHECKING:
+    from danqing.errors import Language
+    from danqing.gallery.store import Picture
+    from danqing.ui.context import UiContext
+
+SHOWN = tuple(OPTIONS)
+"""Options that the page lets people set."""
+
+
+def gallery(pictures: Sequence[Picture], language: Language, *, more: bool) -> str:
+    """Cards of pictures, and a button for older ones where there are `more`."""
+    if not pictures:
+        return f'<p class="dq-none">{escape(say("none_found", language))}</p>'
+    cards = "".join(_picture(picture, language) for picture in pictures)
+    older = (
+        f'<button type="button" class="dq-button dq-older" data-before="{pictures[-1].created!r}">'
+        f"{escape(say('more_pictures', language))}</button>"
+        if more
+        else ""
+    )
+    return cards + older
+
+
+def _picture(picture: Picture, language: Language) -> str:
+    alt = escape(prompt_of(picture.infotext) or say("no_prompt", language))
+    chosen, liked = escape(say("select", language)), escape(say("favourite", language))
+    return (
+        f'<figure class="dq-piece"><button type="button" class="dq-thumb" data-do="open" data-id="{escape(picture.id)}"'
+        f' data-info="{escape(picture.infotext)}" data-w="{picture.width}" data-h="{picture.height}" title="{alt}">'
+        f'<img src="/pictures/{escape(picture.id)}" alt="{alt}" width="{picture.width}" height="{picture.height}"'
+        f' loading="lazy" decoding="async"></button><input type="checkbox" aria-label="{chosen}">'
+        f'<button type="button" class="dq-like" aria-label="{liked}" aria-pressed="false">'
+        '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M12 20.500 4.200 12.700a5 5 0 0 1 7.100-7.100l.7.700.7-.7'
+        'a5 5 0 0 1 7.100 7.100z"/></svg></button></figure>'
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    path: Path | None
+    hash: str = ""
+    note: str = ""
+    action: str = ""
+
+
+def models(context: UiContext, language: Language) -> str:
+    """Everything on disk by kind: name, hash, size, notes; a checkpoint can be chosen and a network put into the prompt."""
+    return "".join(
+        _section(kind, folder, list(rows), language)
+        for kind, folder, rows in (
+            ("checkpoint", "models/Stable-diffusion", _checkpoints(context)),
+            ("vae", "models/VAE", (_Row(name, path) for name, path in vae_files(context.data).items())),
+            ("lora", "models/Lora", _networks(context, "lora")),
+            ("embedding", "embeddings", _embeddings(context)),
+            ("hypernet", "models/hypernetworks", _networks(context, "hypernet")),
+            ("control", "models/ControlNet", (_Row(c.name, c.path, c.hash) for c in Controls(context.data).all())),
+            ("upscaler", "models/ESRGAN", (_Row(u.name, u.path) for u in upscalers(context.data) if u.path)),
+        )
+    )
+
+
+def _checkpoints(context: UiContext) -> Iterable[_Row]:
+    for one in context.library.checkpoints():
+        note = f"{one.native_size} px" + (f" · {one.license}" if one.license else "")
+        yield _Row(one.name, one.filename, one.hash10 or "", note, f'data-model="{escape(one.title)}"')
+
+
+def _networks(context: UiContext, kind: str) -> Iterable[_Row]:
+    networks = Networks(context.data)
+    for one in networks.loras() if kind == "lora" else networks.hypernetworks():
+        words = one.user_metadata().get("activation text")
+        note = words if isinstance(words, str) else ""
+        tag = escape(f"<{kind}:{one.name}:1>")
+        yield _Row(one.name, one.path, networks.known_hash(one) or "", note, f'data-insert="{tag}"')
+
+
+def _embeddings(context: UiContext) -> Iterable[_Row]:
+    for one in Embeddings(context.data).all():
+        note = f"{one.length} × {one.shape}"
+        yield _Row(one.name, one.path, "", note, f'data-insert="{escape(one.name)}"')
+
+
+def _section(kind: str, folder: str, rows: list[_Row], language: Language) -> str:
+    title = f"<h2>{escape(say(f'kind_{kind}', language))} <small>{len(rows)}</small></h2>"
+    if not rows:
+        return f'<section>{title}<p class="dq-none">{escape(say("model_none", language, folder=folder))}</p></section>'
+    names = ("model_name", "model_hash", "model_size", "model_note")
+    head = "".join(f"<th>{escape(say(name, language))}</th>" for name in names)
+    body = "".join(_row(row, language) for row in rows)
+    return (
+        f"<section>{title}<div class='dq-scroll'><table><thead><tr>{head}<th></th></tr></thead>"
+        f"<tbody>{body}</tbody></table></div></section>"
+    )
+
+
+def _row(row: _Row, language: Language) -> str:
+    use = (
+        f'<button type="button" class="dq-button" {row.action}>{escape(say("model_use", language))}</button>'
+        if row.action
+        else ""
+    )
+    return (
+        f"<tr><td>{escape(row.name)}</td><td><code>{escape(row.hash)}</code></td><td>{_size(row.path)}</td>"
+        f"<td>{escape(row.note)}</td><td>{use}</td></tr>"
+    )
+
+
+def _size(path: Path | None) -> str:
+    """Of a file, or of all files of a folder."""
+    if path is None:
+        return ""
+    try:
+        files = path.rglob("*") if path.is_dir() else (path,)
+        size = sum(file.stat().st_size for file in files if file.is_file())
+    except OSError:
+        return ""
+    return f"{size / 2**30:.2f} GB" if size >= 2**30 else f"{size / 2**20:.1f} MB"
+
+
+def settings(values: Mapping[str, Any], table: Mapping[str, Option], language: Language) -> str:
+    """A form of the options, grouped, each with its key and its default."""
+    parts = [f'<p class="dq-note">{escape(say("settings_note", language))}</p>']
+    for group, keys in GROUPS.items():
+        rows = "".join(_option(key, values.get(key, table[key].default), table[key], language) for key in keys)
+        parts.append(f"<section><h2>{escape(group[language == 'zh'])}</h2>{rows}</section>")
+    return "".join(parts)
+
+
+def _option(key: str, value: Any, row: Option, language: Language) -> str:
+    text = OPTIONS[key][language == "zh"]
+    changed = " dq-changed" if value != row.default else ""
+    reset = escape(say("reset", language))
+    return (
+        f'<div class="dq-option{changed}" data-key="{escape(key)}" data-default="{escape(str(row.default))}">'
+        f'<label for="dq-opt-{escape(key)}">{escape(text)}<code>{escape(key)}</code></label>'
+        f'{_input(key, value, row)}<button type="button" class="dq-tool" data-reset>{reset}</button></div>'
+    )
+
+
+def _input(key: str, value: Any, row: Option) -> str:
+    name = f'id="dq-opt-{escape(key)}"'
+    choices = choices_of(key) or row.choices
+    if isinstance(row.default, bool):
+        return f'<input type="checkbox" {name}{" checked" if value else ""}>'
+    if choices:
+        cells = "".join(f"<option{' selected' if one == value else ''}>{escape(str(one))}</option>" for one in choices)
+        return f"<select {name}>{cells}</select>"
+    if isinstance(row.default, int | float):
+        bounds = "" if row.minimum is None else f' min="{row.minimum}" max="{row.maximum}"'
+        step = "1" if isinstance(row.default, int) else "any"
+        return f'<input type="number" {name} value="{escape(str(value))}" step="{step}"{bounds}>'
+    return f'<input type="text" {name} value="{escape(str(value or ""))}">'
+
+
+def choices_of(key: str) -> tuple[str, ...]:
+    """The values that an option of drawing takes, () where it is free."""
+    field = DrawOptions.model_fields.get(key)
+    choices = getattr(field.annotation, "__args__", ()) if field is not None else ()
+    return tuple(one for one in choices if isinstance(one, str))

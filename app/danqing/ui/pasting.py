@@ -1,0 +1,86 @@
+"""An infotext into the boxes: everything that it says and the page has a box for (spec 7.3, 19.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from danqing.api.options import Option
+from danqing.api.pasted import FILLS, overrides
+from danqing.options import DrawOptions
+
+Reader = Callable[[str], Any]
+
+FIELDS: Mapping[str, tuple[str, Reader]] = {
+    "Prompt": ("prompt", str),
+    "Negative prompt": ("negative_prompt", str),
+    "Steps": ("steps", int),
+    "Sampler": ("sampler", str),
+    "Schedule type": ("scheduler", str),
+    "CFG scale": ("cfg_scale", float),
+    "Seed": ("seed", lambda text: str(int(text))),
+    "Size-1": ("width", int),
+    "Size-2": ("height", int),
+    "Clip skip": ("clip_skip", int),
+    "VAE": ("vae", str),
+    "Variation seed": ("subseed", lambda text: str(int(text))),
+    "Variation seed strength": ("subseed_strength", float),
+    "Seed resize from-1": ("seed_resize_from_w", int),
+    "Seed resize from-2": ("seed_resize_from_h", int),
+    "Hires upscale": ("hires_scale", float),
+    "Hires upscaler": ("hires_upscaler", str),
+    "Hires steps": ("hires_steps", int),
+    "Hires resize-1": ("hires_resize_x", int),
+    "Hires resize-2": ("hires_resize_y", int),
+    "Hires checkpoint": ("hires_checkpoint", lambda text: "" if text == "Use same checkpoint" else text),
+    "Hires sampler": ("hires_sampler", lambda text: "" if text == "Use same sampler" else text),
+    "Hires schedule type": ("hires_scheduler", lambda text: "" if text == "Use same scheduler" else text),
+    "Hires prompt": ("hires_prompt", str),
+    "Hires negative prompt": ("hires_negative_prompt", str),
+    "Refiner": ("refiner_checkpoint", str),
+    "Refiner switch at": ("refiner_switch_at", float),
+    "Mask blur": ("mask_blur", int),
+    "Mask mode": ("mask_invert", lambda text: int(text == "Inpaint not masked")),
+    "Inpaint area": ("mask_area", lambda text: int(text == "Only masked")),
+    "Masked area padding": ("mask_padding", int),
+    "Masked content": ("mask_fill", FILLS.index),
+}
+"""Key of an infotext → box."""
+
+OWN = frozenset({"CLIP_stop_at_last_layers", "sd_vae", "tiling", "randn_source", "s_min_uncond"})
+"""Options that have boxes of their own or are no option of drawing here."""
+
+
+def boxes_of(pairs: Mapping[str, str], options: Mapping[str, Option]) -> dict[str, Any]:
+    """Values of boxes from parsed pairs; what does not read as its type is left out.
+
+    Args:
+        options: the table of the WebUI's options, whose labels a text may name.
+    """
+    found: dict[str, Any] = {}
+    for key, (name, read) in FIELDS.items():
+        if key in pairs:
+            try:
+                found[name] = read(pairs[key])
+            except ValueError:
+                continue
+    found |= _switches(pairs)
+    told = {key: value for key, value in overrides(pairs, options).items() if key not in OWN}
+    usual = DrawOptions().model_dump()
+    found["options_pasted"] = [f"{key}: {value}" for key, value in told.items() if value != usual.get(key, value)]
+    return found
+
+
+def _switches(pairs: Mapping[str, str]) -> dict[str, Any]:
+    hires = bool({"Hires upscale", "Hires upscaler"} & pairs.keys()) or pairs.get("Hires resize-1", "0") != "0"
+    found: dict[str, Any] = {
+        "hires_on": hires,
+        "refiner_on": "Refiner" in pairs,
+        "variation_on": bool({"Variation seed", "Seed resize from-1"} & pairs.keys()),
+        "tiling": pairs.get("Tiling") == "True",
+    }
+    try:
+        strength = float(pairs["Denoising strength"])
+    except (KeyError, ValueError):
+        return found
+    return {**found, "hires_denoise" if hires else "denoise": strength}

@@ -1,0 +1,206 @@
+"""Routes of the page's own parts: input pictures, tokens, terms, translation; gallery, models and settings as HTML."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from danqing.errors import DanqingError
+from danqing.gallery import inputs
+from danqing.gallery.reading import read_image
+from danqing.gallery.shelf import Shelf
+from danqing.prompt.chunks import token_count
+from danqing.prompt.terms import has_chinese, matching, translated
+from danqing.prompt.tokenizer import default_tokenizer
+from danqing.request import input_path
+from danqing.ui import browser, pages
+from danqing.ui.wording import translates
+from danqing.ui.words import language_of
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from danqing.errors import Language
+    from danqing.ui.context import UiContext
+
+PAGE = 60
+"""Pictures that the gallery shows at once."""
+
+ZIP_MOST = 500
+"""Pictures in one archive."""
+
+
+def reader(request: Request) -> Language:
+    """The language of whoever sent this."""
+    return language_of(request.headers.get("accept-language"))
+
+
+class Routes:
+    """What the page's scripts ask for, for one app."""
+
+    def __init__(self, context: UiContext) -> None:
+        self.context = context
+
+    def add_to(self, app: FastAPI) -> None:
+        """Hangs the routes into `app`."""
+        for path, method, handler in (
+            ("/ui/inputs", "POST", self.keep),
+            ("/ui/inputs/{name}", "GET", self.show),
+            ("/ui/send", "POST", self.send),
+            ("/ui/words", "POST", self.words),
+            ("/ui/terms", "GET", self.terms),
+            ("/ui/networks", "GET", self.networks),
+            ("/ui/gallery", "GET", self.gallery),
+            ("/ui/pictures", "POST", self.pictures),
+            ("/ui/zip", "GET", self.archive),
+            ("/ui/models", "GET", self.models),
+            ("/ui/settings", "GET", self.settings),
+            ("/ui/settings", "POST", self.set_options),
+        ):
+            app.add_api_route(path, handler, methods=[method], include_in_schema=False)
+
+    def _shelf(self) -> Shelf:
+        gallery = self.context.service.gallery
+        return Shelf(gallery, gallery.database)
+
+    async def keep(self, request: Request) -> Response:
+        """Stores the picture in the body; its name, size and infotext."""
+        body = await request.body()
+        return JSONResponse(await asyncio.to_thread(self._kept, body))
+
+    def _kept(self, body: bytes) -> dict[str, Any]:
+        limit = self.context.settings.get_int("limit_upload_pixels")
+        image = inputs.opened(body, limit)
+        name = inputs.keep_image(self.context.data, image)
+        try:
+            text, _ = read_image(body, limit)
+        except DanqingError:
+            text = ""
+        return {"name": name, "width": image.width, "height": image.height, "infotext": text}
+
+    async def show(self, request: Request) -> Response:
+        """An input picture by its name, which only those know who have its bytes."""
+        name = request.path_params["name"]
+        path = input_path(self.context.data, name)
+        if not await asyncio.to_thread(path.is_file):
+            raise DanqingError("unknown_picture", picture=name[:64])
+        return FileResponse(path, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
+
+    async def send(self, request: Request) -> Response:
+        """A finished picture of this owner as an input picture."""
+        wanted = await _body(request)
+        picture = await asyncio.to_thread(self.context.service.gallery.get, str(wanted.get("picture", "")))
+        if picture.owner != self.context.owner_of(request):
+            raise DanqingError("unknown_picture", picture=picture.id[:64])
+        return JSONResponse(await asyncio.to_thread(lambda: self._kept(picture.path.read_bytes())))
+
+    async def words(self, request: Request) -> Response:
+        """How long both prompts are in tokens, and their translations where the model needs one."""
+        wanted = await _body(request)
+        return JSONResponse(await asyncio.to_thread(self._words, wanted))
+
+    def _words(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        limit = self.context.settings.get_int("limit_prompt")
+        prompts = [str(wanted.get(name) or "")[:limit] for name in ("prompt", "negative")]
+        english: list[str] = []
+        if any(map(has_chinese, prompts)):
+            try:
+                turn = translates(self.context, str(wanted.get("model") or ""), str(wanted.get("translate") or "auto"))
+            except DanqingError:
+                turn = False
+            english = [translated(one) if has_chinese(one) else "" for one in prompts] if turn else []
+        tokenizer = default_tokenizer()
+        counted = [english[n] if english and english[n] else one for n, one in enumerate(prompts)]
+        return {"tokens": [list(token_count(one, tokenizer)) for one in counted], "english": english}
+
+    async def terms(self, request: Request) -> Response:
+        """Terms, LoRAs and embeddings that complete what is being written."""
+        wanted = request.query_params.get("q", "")[:60]
+        return JSONResponse(await asyncio.to_thread(self._terms, wanted))
+
+    def _terms(self, wanted: str) -> list[dict[str, str]]:
+        rows = [{"text": row.en, "note": row.zh} for row in matching(wanted)]
+        lower = wanted.lower()
+        known = [card for card in browser.cards(self.context) if lower and lower in card.name.lower()]
+        return [*({"text": card.tag, "note": card.kind} for card in known[:6]), *rows]
+
+    async def networks(self, request: Request) -> Response:
+        """The browser of LoRAs, embeddings and hypernetworks."""
+        return _html(await asyncio.to_thread(browser.html, self.context, reader(request)))
+
+    async def gallery(self, request: Request) -> Response:
+        """A page of this owner's pictures."""
+        words, before = request.query_params.get("q", "")[:500], request.query_params.get("before", "")
+        try:
+            moment = float(before) if before else float("inf")
+        except ValueError:
+            moment = float("inf")
+        owner = self.context.owner_of(request)
+        found = await asyncio.to_thread(self._shelf().search, owner, words, before=moment, limit=PAGE)
+        return _html(pages.gallery(found, reader(request), more=len(found) == PAGE))
+
+    async def pictures(self, request: Request) -> Response:
+        """Deletes pictures or brings them back."""
+        wanted = await _body(request)
+        ids = [str(one) for one in wanted.get("ids", [])][:ZIP_MOST]
+        act = self._shelf().restore if wanted.get("restore") else self._shelf().discard
+        count = await asyncio.to_thread(act, self.context.owner_of(request), ids)
+        return JSONResponse({"count": count})
+
+    async def archive(self, request: Request) -> Response:
+        """Pictures of this owner in a zip."""
+        ids = request.query_params.get("ids", "").split(",")[:ZIP_MOST]
+        content = await asyncio.to_thread(self._zip, ids, self.context.owner_of(request))
+        headers = {"Content-Disposition": 'attachment; filename="danqing.zip"'}
+        return Response(content, media_type="application/zip", headers=headers)
+
+    def _zip(self, ids: list[str], owner: str) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+            for one in ids:
+                picture = self.context.service.gallery.get(one)
+                if picture.owner == owner:
+                    archive.write(picture.path, f"{picture.path.parent.name}-{picture.path.name}")
+        return out.getvalue()
+
+    async def models(self, request: Request) -> Response:
+        """What is on disk."""
+        return _html(await asyncio.to_thread(pages.models, self.context, reader(request)))
+
+    async def settings(self, request: Request) -> Response:
+        """This reader's options as a form."""
+        client = self.context.client_of(request)
+        values = await asyncio.to_thread(self.context.options.of, client) if self.context.options else {}
+        return _html(pages.settings(values, self.context.option_table(), reader(request)))
+
+    async def set_options(self, request: Request) -> Response:
+        """Keeps options for this reader."""
+        wanted, options = await _body(request), self.context.options
+        if options is not None:
+            allowed = {key: value for key, value in wanted.items() if key in pages.SHOWN}
+            await asyncio.to_thread(options.set, self.context.client_of(request), options.checked(allowed))
+        return JSONResponse({})
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """
+    Raises:
+        DanqingError: `invalid_field`, for what is no JSON object.
+    """
+    try:
+        found = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise DanqingError("invalid_field", field="body", reason="JSON object")
+    return found
+
+
+def _html(text: str) -> Response:
+    return Response(text, media_type="text/html; charset=utf-8", headers={"Cache-Control": "no-store"})

@@ -1,0 +1,127 @@
+// The tabs: which is open, and what the pages beside the desk show.
+(() => {
+  const page = window.danqing;
+  const shelf = (name) => document.querySelector(`[data-shelf="${name}"]`);
+  const liked = () => { try { return new Set(JSON.parse(localStorage.getItem('danqing-liked') || '[]')); } catch { return new Set(); } };
+  let gone = [];
+
+  page.tab = (tab, ofText, ofImage) => {
+    const image = ['img2img', 'inpaint'].includes(tab);
+    const script = image ? ofImage : ofText;
+    Object.assign(document.body.dataset, { tab, script: (script || '').replace(/[^a-z0-9]/g, '-') });
+    if (['gallery', 'models', 'settings'].includes(tab) && opened !== tab) load(tab);
+    opened = tab;
+  };
+  let opened = 'txt2img';
+
+  // Opens a tab as a click on it does.
+  page.choose = (tab) => document.querySelector(`#dq-tabs input[value="${tab}"]`)?.click();
+
+  async function load(name, before = '') {
+    const frame = shelf(name);
+    if (!frame) return;
+    const search = document.querySelector(`[data-search="${name}"]`);
+    const answer = await fetch(`/ui/${name}?q=${encodeURIComponent(search?.value || '')}&before=${before}`);
+    const text = await answer.text();
+    if (before) frame.querySelector('.dq-older')?.replaceWith(document.createRange().createContextualFragment(text)); else frame.innerHTML = text;
+    if (name === 'gallery') marks();
+    if (name === 'settings') narrow(search);
+  }
+
+  function marks() {
+    const mine = liked();
+    for (const piece of document.querySelectorAll('.dq-piece')) {
+      const yes = mine.has(piece.querySelector('.dq-thumb').dataset.id);
+      piece.querySelector('.dq-like').setAttribute('aria-pressed', String(yes));
+      piece.hidden = !yes && document.querySelector('[data-liked]').checked;
+    }
+    const count = chosen().length;
+    const bar = document.querySelector('.dq-chosen');
+    bar.hidden = !count;
+    bar.querySelector('b').textContent = count;
+    const undo = document.querySelector('.dq-gone');
+    undo.hidden = !gone.length;
+    undo.querySelector('b').textContent = gone.length;
+  }
+  const chosen = () => [...document.querySelectorAll('.dq-piece input:checked')].map((one) => one.closest('.dq-piece').querySelector('.dq-thumb').dataset.id);
+
+  // Words of a search, each of which must stand in a row.
+  function narrow(search) {
+    const words = (search?.value || '').toLowerCase().split(/\s+/);
+    for (const row of document.querySelectorAll('.dq-option')) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+    for (const part of document.querySelectorAll('[data-shelf=settings] section')) part.hidden = !part.querySelector('.dq-option:not([hidden])');
+  }
+
+  async function set(row, value) {
+    try {
+      await page.post('/ui/settings', { [row.dataset.key]: value });
+      row.classList.toggle('dq-changed', String(value).toLowerCase() !== row.dataset.default.toLowerCase());
+      row.classList.add('dq-saved');
+      setTimeout(() => row.classList.remove('dq-saved'), 1200);
+    } catch (error) { page.notice(error.message); load('settings'); }
+  }
+  const valueOf = (input) => input.type === 'checkbox' ? input.checked : input.type === 'number' ? Number(input.value) : input.value;
+
+  page.information = (text, name) => {
+    const frame = document.querySelector('#dq-information');
+    const info = frame.querySelector('.dq-info');
+    info.textContent = text;
+    info.hidden = !text;
+    frame.querySelector('.dq-actions').hidden = !name;
+    frame.querySelector('.dq-none').hidden = !name || Boolean(text);
+    frame.dataset.name = name;
+  };
+
+  async function act(button) {
+    const kind = button.dataset.shelfDo;
+    if (kind === 'zip') location.href = `/ui/zip?ids=${chosen().join(',')}`;
+    if (kind === 'delete' || kind === 'undo') {
+      const ids = kind === 'delete' ? chosen() : gone;
+      await page.post('/ui/pictures', { ids, restore: kind === 'undo' });
+      gone = kind === 'delete' ? ids : [];
+      await load('gallery');
+    }
+    if (kind === 'send') {
+      const text = document.querySelector('#dq-information .dq-info').textContent;
+      if (text && button.dataset.tab !== 'extras') page.paste(text);
+      if (button.dataset.tab === 'txt2img') return page.choose('txt2img');
+      const image = document.querySelector('#dq-page-info .dq-board img');
+      page.send('', button.dataset.tab, { name: document.querySelector('#dq-information').dataset.name, width: image.naturalWidth, height: image.naturalHeight });
+    }
+  }
+
+  document.addEventListener('click', (event) => {
+    const at = (selector) => event.target.closest?.(selector);
+    if (at('[data-shelf-do]')) act(at('[data-shelf-do]'));
+    if (at('.dq-older')) load('gallery', at('.dq-older').dataset.before);
+    if (at('.dq-shelf [data-do=open]')) page.clicked(event);
+    if (at('.dq-shelf [data-insert]')) page.choose('txt2img');
+    if (at('.dq-like')) {
+      const mine = liked(), id = at('.dq-piece').querySelector('.dq-thumb').dataset.id;
+      if (!mine.delete(id)) mine.add(id);
+      try { localStorage.setItem('danqing-liked', JSON.stringify([...mine])); } catch { /* private windows may refuse */ }
+      marks();
+    }
+    if (at('[data-reset]')) {
+      const row = at('.dq-option'), input = row.querySelector('input, select');
+      if (input.type === 'checkbox') input.checked = row.dataset.default === 'True'; else input.value = row.dataset.default === 'None' ? '' : row.dataset.default;
+      set(row, valueOf(input));
+    }
+    if (at('[data-model]')) page.model(at('[data-model]').dataset.model);
+  });
+  document.addEventListener('change', (event) => {
+    const row = event.target.closest?.('.dq-option');
+    if (row) set(row, valueOf(event.target));
+    if (event.target.closest?.('.dq-piece') || event.target.matches?.('[data-liked]')) marks();
+  });
+  let timer = 0;
+  document.addEventListener('input', (event) => {
+    const search = event.target.dataset?.search, find = event.target.dataset?.find;
+    if (search === 'settings') narrow(event.target);
+    if (search === 'gallery') { clearTimeout(timer); timer = setTimeout(() => load('gallery'), 300); }
+    if (find) for (const card of document.querySelectorAll(find)) card.hidden = !card.textContent.toLowerCase().includes(event.target.value.toLowerCase());
+  });
+
+  // Chooses a checkpoint as a click in the menu does.
+  page.model = (title) => { window.danqingTriggers.stage('model', { title }); page.choose('txt2img'); };
+})();

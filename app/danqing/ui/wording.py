@@ -1,0 +1,45 @@
+"""The prompts as the model is to read them: with the chosen styles, and in English where they are Chinese."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from danqing.prompt.styles import read_styles, styled
+from danqing.prompt.terms import has_chinese, translated
+from danqing.ui.examples import MINI_SIZE
+
+if TYPE_CHECKING:
+    from danqing.request import GenerateRequest
+    from danqing.ui.context import UiContext
+
+
+def spoken(context: UiContext, request: GenerateRequest, boxes: Mapping[str, Any]) -> dict[str, str]:
+    """Both prompts of `request` as they are handed in. Blocks.
+
+    Raises:
+        DanqingError: `text_too_long`, when styles make a prompt too long.
+    """
+    limit = context.settings.get_int("limit_prompt")
+    names = [one for one in boxes.get("styles") or [] if isinstance(one, str)]
+    prompt, negative = request.prompt, request.negative_prompt
+    if request.kind != "extras" and translates(context, request.model, str(boxes.get("translate") or "auto")):
+        prompt = _english(prompt, boxes.get("english"))
+        negative = _english(negative, boxes.get("english_negative"))
+    if names:
+        prompt, negative = styled(prompt, negative, names, read_styles(context.data), limit)
+    return {"prompt": prompt, "negative_prompt": negative}
+
+
+def translates(context: UiContext, model: str, wish: str) -> bool:
+    """Whether Chinese prompts are turned into English: the miniature model was taught to read Chinese."""
+    if wish in ("always", "never"):
+        return wish == "always"
+    return context.library.resolve(model).native_size >= MINI_SIZE
+
+
+def _english(prompt: str, written: Any) -> str:
+    """The translation that stands in its box (people may have mended it), else the dictionary's."""
+    if not has_chinese(prompt):
+        return prompt
+    return written.strip() if isinstance(written, str) and written.strip() else translated(prompt)
