@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cluster",),
     ("api",),
     ("ui",),
+    ("client",),
     ("app", "cli", "front", "generate", "log", "box"),
 )
 """From the cellar up. A room imports its own modules and those of lower floors."""
@@ -53,6 +54,7 @@ DOES_NOT_KNOW: dict[str, set[str]] = {
     "jobs": TENSORS | WEB,
     "gallery": TENSORS | WEB,
     "database": TENSORS | WEB,
+    "client": TENSORS | WEB | {"sqlite3"},
     "app": TENSORS,
     "cli": TENSORS,
     "front": TENSORS | {"gradio"},

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from danqing import __version__
+from danqing.client import cli as client
 from danqing.errors import DanqingError, environment_language
 
 app = typer.Typer(
@@ -166,6 +167,18 @@ def library_commands(context: typer.Context) -> None:
     from danqing.library.cli import app as commands
 
     commands(context.args, prog_name="danqing library")
+
+
+@app.command("token", context_settings=PASSED_ON, add_help_option=False)
+def token_commands(context: typer.Context) -> None:
+    """Tokens of programs: new, list, revoke (danqing token --help)."""
+    from danqing.client.tokens import app as commands
+
+    commands(context.args, prog_name="danqing token")
+
+
+app.command()(client.draw)
+app.command()(client.batch)
 
 
 def is_loopback(host: str) -> bool:

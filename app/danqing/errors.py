@@ -184,12 +184,9 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "{url} does not answer: {reason}.",
         "{url} 没有应答：{reason}。",
     ),
-    (
-        "server_refused",
-        1,
-        "{url} answered {status}: {reason}",
-        "{url} 返回 {status}：{reason}",
-    ),
+    ("server_refused", 2, "{url} answered {status}: {reason}", "{url} 返回 {status}：{reason}"),
+    ("server_failed", 1, "{url} answered {status}: {reason}", "{url} 返回 {status}：{reason}"),
+    ("job_failed", 1, "The job {job} ended without a picture: {reason}", "任务 {job} 没有画出图片：{reason}"),
     (
         "bad_row",
         2,

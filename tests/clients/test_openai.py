@@ -1,0 +1,128 @@
+"""The openai package draws pictures here."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+
+import httpx
+import openai
+import pytest
+from PIL import Image
+
+from danqing.api.tokens import Tokens
+from tests.conftest import Server
+
+
+def client_of(server: Server, key: str = "none") -> openai.OpenAI:
+    plain = httpx.Client(trust_env=False, timeout=60)
+    return openai.OpenAI(base_url=f"{server.base_url}/v1", api_key=key, max_retries=0, http_client=plain)
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with client_of(server) as client:
+        yield client
+
+
+def png(picture: Image.Image) -> tuple[str, bytes, str]:
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return "picture.png", out.getvalue(), "image/png"
+
+
+def opened(text: str | None) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(text or "")))
+
+
+FEW = {"steps": 3, "seed": 7}
+
+
+def test_generate(client: openai.OpenAI) -> None:
+    answer = client.images.generate(
+        prompt="a red circle",
+        n=2,
+        size="64x64",
+        response_format="b64_json",
+        extra_body=FEW,  # type: ignore[call-overload]
+    )
+    assert answer.created > 0
+    assert [opened(one.b64_json).size for one in answer.data] == [(64, 64)] * 2
+    again = client.images.generate(
+        model="gpt-image-1",
+        prompt="a red circle",
+        n=2,
+        size="64x64",
+        extra_body=FEW,  # type: ignore[call-overload]
+    )
+    assert [one.b64_json for one in again.data] == [one.b64_json for one in answer.data]
+
+
+def test_addresses_of_pictures(client: openai.OpenAI) -> None:
+    answer = client.images.generate(
+        model="dall-e-3",
+        prompt="a red circle",
+        size="64x72",
+        extra_body=FEW,  # type: ignore[call-overload]
+    )
+    with httpx.Client(trust_env=False) as plain:
+        assert Image.open(io.BytesIO(plain.get(answer.data[0].url).content)).size == (64, 72)
+
+
+def test_the_size_is_the_models_own(client: openai.OpenAI) -> None:
+    answer = client.images.generate(prompt="a red circle", response_format="b64_json", extra_body=FEW)
+    assert opened(answer.data[0].b64_json).width >= 64  # type: ignore[index]
+
+
+def test_edit_paints_what_is_transparent(client: openai.OpenAI) -> None:
+    mask = Image.new("RGBA", (64, 64), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 24, 64))
+    answer = client.images.edit(
+        image=png(Image.new("RGB", (64, 64), "navy")),
+        mask=png(mask),
+        prompt="a red circle",
+        response_format="b64_json",
+        extra_body={"steps": "3", "seed": "7"},
+    )
+    drawn = opened(answer.data[0].b64_json).convert("RGB")  # type: ignore[index]
+    assert drawn.size == (64, 64)
+    assert drawn.getpixel((60, 32)) == (0, 0, 128)
+    assert drawn.getpixel((4, 32)) != (0, 0, 128)
+
+
+def test_variation(client: openai.OpenAI) -> None:
+    picture = png(Image.new("RGB", (72, 64), "navy"))
+    answer = client.images.create_variation(image=picture, n=1, response_format="b64_json", extra_body={"steps": "3"})
+    assert opened(answer.data[0].b64_json).size == (72, 64)  # type: ignore[index]
+
+
+def test_models(client: openai.OpenAI) -> None:
+    (model,) = client.models.list().data
+    assert model.id.startswith("danqing-mini") or model.id
+
+
+def test_errors_are_the_packages_own(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="nope"):
+        client.images.generate(prompt="x", model="nope")
+    with pytest.raises(openai.UnprocessableEntityError, match="8388608"):
+        client.images.generate(prompt="x", size="4096x4096")  # type: ignore[call-overload]
+    with pytest.raises(openai.BadRequestError, match="n"):
+        client.images.generate(prompt="x", n=0)
+    with pytest.raises(openai.UnprocessableEntityError, match="picture"):
+        client.images.create_variation(image=("a.png", b"no picture", "image/png"))
+
+
+def test_the_key_is_a_token(login_server: Server) -> None:
+    text, row = Tokens(login_server.data).new("openai", ["draw"])
+    with client_of(login_server, text) as known:
+        answer = known.images.generate(
+            prompt="a red circle",
+            size="64x64",
+            response_format="b64_json",
+            extra_body=FEW,  # type: ignore[call-overload]
+        )
+        assert opened(answer.data[0].b64_json).size == (64, 64)
+        Tokens(login_server.data).revoke(row.id)
+        with pytest.raises(openai.AuthenticationError):
+            known.models.list()
