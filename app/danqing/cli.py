@@ -169,6 +169,14 @@ def library_commands(context: typer.Context) -> None:
     commands(context.args, prog_name="danqing library")
 
 
+@app.command("gallery", context_settings=PASSED_ON, add_help_option=False)
+def gallery_commands(context: typer.Context) -> None:
+    """Pictures on disk: index them anew, export them (danqing gallery --help)."""
+    from danqing.jobs.gallery_cli import app as commands
+
+    commands(context.args, prog_name="danqing gallery")
+
+
 @app.command("token", context_settings=PASSED_ON, add_help_option=False)
 def token_commands(context: typer.Context) -> None:
     """Tokens of programs: new, list, revoke (danqing token --help)."""

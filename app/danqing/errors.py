@@ -139,6 +139,12 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "已有 {count} 个任务在排队，上限是 {maximum} 个，请稍后再试。",
     ),
     (
+        "disk_low",
+        507,
+        "Only {free_mb} MB are free on the disk. Delete pictures or enlarge it; when it is full, no more jobs are taken.",
+        "磁盘仅剩 {free_mb} MB。请删除图片或扩大磁盘；磁盘写满后将不再接受新任务。",
+    ),
+    (
         "too_many_jobs",
         429,
         "You have {count} jobs waiting or running; the limit is {maximum}. Try again when some are done.",

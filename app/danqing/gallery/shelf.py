@@ -2,99 +2,78 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
-import time
 from collections.abc import Sequence
 
-from danqing.database import Database
-from danqing.gallery.store import Gallery, Picture
+from danqing.database import Database, SqlValue
+from danqing.gallery.store import DISCARDED, Gallery, Picture
+
+MOST_WORDS = 20
 
 FOUND = """
-SELECT * FROM picture WHERE complete = 1 AND temporary = 0 AND owner = ?1 AND created < ?2
-AND (?3 = '' OR infotext LIKE ?3 ESCAPE '\\') ORDER BY created DESC, position DESC LIMIT ?4
+SELECT * FROM picture WHERE complete = 1 AND temporary = 0 AND owner = ? AND created >= ? AND created < ? {words}
+ORDER BY created DESC, position DESC LIMIT ?
 """
+"""By the index of owner and time, so that only this owner's texts are read."""
 
-GONE = 2
-"""Value of `complete` for a picture that was taken away: no list and no door shows it."""
-
-UNDO_SECONDS = 24 * 3600
-"""How long it can be brought back."""
+FAVOURITE = "AND id IN (SELECT picture FROM favourite WHERE favourite.owner = picture.owner)"
 
 
 class Shelf:
-    """The pictures of a gallery as their owners handle them."""
+    """The pictures of a gallery as their owners handle them. `upkeep.empty_trash` ends what was discarded."""
 
     def __init__(self, gallery: Gallery, database: Database) -> None:
         self.gallery = gallery
         self._database = database
 
-    def search(self, owner: str, words: str, *, before: float, limit: int) -> list[Picture]:
-        """Newest first, older than `before`; `words`: all must stand in the infotext, in any case."""
-        pieces = [piece.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") for piece in words.split()]
-        found: list[Picture] = []
-        first = f"%{pieces[0]}%" if pieces else ""
-        rest = [piece.lower() for piece in words.split()[1:]]
-        while len(found) < limit:
-            rows = self._database.rows(FOUND, (owner, before, first, limit))
-            pictures = [self.gallery.picture_of(row) for row in rows]
-            found += [one for one in pictures if all(word in one.infotext.lower() for word in rest)]
-            if len(rows) < limit:
-                break
-            before = pictures[-1].created
-        return found[:limit]
+    def search(
+        self,
+        owner: str,
+        words: str,
+        *,
+        before: float,
+        limit: int,
+        since: float = 0.0,
+        model: str = "",
+        favourites: bool = False,
+    ) -> list[Picture]:
+        """Newest first, made from `since` on and before `before` (seconds since 1970).
+
+        `words`: all must stand in the infotext, in any case (of ASCII letters). `model`: with what its name or hash begins.
+        """
+        patterns = [f"%{_escaped(word)}%" for word in words.split()[:MOST_WORDS]]
+        clause = "AND infotext LIKE ? ESCAPE '\\' " * len(patterns)
+        if model:
+            clause += "AND (infotext LIKE ? ESCAPE '\\' OR infotext LIKE ? ESCAPE '\\') "
+            patterns += [f"%, Model: {_escaped(model)}%", f"%, Model hash: {_escaped(model)}%"]
+        if favourites:
+            clause += FAVOURITE
+        values: list[SqlValue] = [owner, since, before, *patterns, limit]
+        return [self.gallery.picture_of(row) for row in self._database.rows(FOUND.format(words=clause), values)]
 
     def discard(self, owner: str, ids: Sequence[str]) -> int:
-        """Take pictures away, for good after a day; how many there were."""
-        rows = [
-            row
-            for one in ids
-            for row in self._database.rows(
-                "SELECT * FROM picture WHERE id = ? AND owner = ? AND complete = 1", (one, owner)
-            )
-        ]
-        for row in rows:
-            self._touch(row["path"])
-        self._mark([row["id"] for row in rows], GONE)
-        self._purge()
-        return len(rows)
+        """Take one's pictures away, for good after `trash_days`; how many there were."""
+        return self._move(owner, ids, 1, DISCARDED)
 
     def restore(self, owner: str, ids: Sequence[str]) -> int:
         """Bring them back; how many there were."""
-        rows = [
-            row
-            for one in ids
-            for row in self._database.rows(
-                "SELECT * FROM picture WHERE id = ? AND owner = ? AND complete = ?", (one, owner, GONE)
-            )
-        ]
-        self._mark([row["id"] for row in rows], 1)
-        return len(rows)
+        return self._move(owner, ids, DISCARDED, 1)
 
-    def _touch(self, path: str) -> None:
-        try:
-            os.utime(self.gallery.data / path)
-        except OSError:
-            return
+    def _move(self, owner: str, ids: Sequence[str], old: int, new: int) -> int:
+        def work(connection: sqlite3.Connection) -> list[str]:
+            sql = "UPDATE picture SET complete = ? WHERE id = ? AND owner = ? AND complete = ? RETURNING path"
+            found = (connection.execute(sql, (new, one, owner, old)).fetchone() for one in dict.fromkeys(ids))
+            return [row["path"] for row in found if row]
 
-    def _mark(self, ids: Sequence[str], value: int) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            connection.executemany("UPDATE picture SET complete = ? WHERE id = ?", [(value, one) for one in ids])
+        paths = self._database.write(work)
+        if new == DISCARDED:
+            for path in paths:
+                with contextlib.suppress(OSError):
+                    os.utime(self.gallery.data / path)
+        return len(paths)
 
-        self._database.write(work)
 
-    def _purge(self) -> None:
-        """Files taken away more than a day ago, then their rows."""
-        before, gone = time.time() - UNDO_SECONDS, list[tuple[str]]()
-        for row in self._database.rows("SELECT id, path FROM picture WHERE complete = ?", (GONE,)):
-            path = self.gallery.data / row["path"]
-            try:
-                if path.stat().st_mtime < before:
-                    path.unlink()
-                    gone.append((row["id"],))
-            except FileNotFoundError:
-                gone.append((row["id"],))
-            except OSError:
-                continue
-        if gone:
-            self._database.write(lambda connection: connection.executemany("DELETE FROM picture WHERE id = ?", gone))
+def _escaped(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -27,6 +27,9 @@ from danqing.gallery import files, png
 TEMPORARY = "outputs/api-temp"
 """Where pictures lie that nobody asked to save, below the data folder."""
 
+DISCARDED = 2
+"""Value of `complete` for a picture that was taken away and can be brought back: no list and no door shows it."""
+
 
 def folder_of(kind: str, role: str) -> str:
     """Where pictures of a request's kind lie, below the data folder: grids apart from the rest (spec 15.1)."""

@@ -8,16 +8,17 @@ import io
 import secrets
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 from PIL import Image
 
-from danqing.database import Database
+from danqing.database import Database, Row
 from danqing.errors import DanqingError
 from danqing.gallery import files, infotext
 from danqing.gallery.reading import read_image
-from danqing.gallery.store import TEMPORARY
+from danqing.gallery.store import DISCARDED, TEMPORARY
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,11 @@ OUTPUTS = "outputs"
 FOUND = """
 INSERT INTO picture (id, owner, path, width, height, seed, infotext, sha256, created, temporary, complete)
 VALUES (:id, :owner, :path, :width, :height, :seed, :infotext, :sha256, :created, 0, 1)
+"""
+
+OLD = """
+SELECT * FROM picture WHERE complete = 1 AND temporary = 0 AND created < ?
+AND NOT EXISTS (SELECT 1 FROM favourite WHERE favourite.picture = picture.id)
 """
 
 
@@ -66,14 +72,52 @@ def sweep(data: Path, database: Database, hours: float, now: float | None = None
     now = time.time() if now is None else now
     before = now - hours * 3600
     rows = database.rows("SELECT * FROM picture WHERE temporary = 1 AND complete = 1 AND created < ?", (before,))
-    gone = [row for row in rows if _remove(data / row["path"])]
-    if gone:
-        database.write(
-            lambda connection: connection.executemany(
-                "DELETE FROM picture WHERE id = ?", [(row["id"],) for row in gone]
-            )
-        )
+    gone = _remove_all(data, database, rows)
     _remove_empty(data / TEMPORARY, now - 3600)
+    return gone
+
+
+def retire(data: Path, database: Database, days: float, now: float | None = None) -> int:
+    """Remove saved pictures older than `days` that nobody has among the favourites; 0 days keeps everything. Blocks.
+
+    Returns:
+        how many were removed.
+    """
+    if not days:
+        return 0
+    before = (time.time() if now is None else now) - days * 86400
+    return _remove_all(data, database, database.rows(OLD, (before,)))
+
+
+def empty_trash(data: Path, database: Database, days: float, now: float | None = None) -> int:
+    """Remove for good what was discarded more than `days` ago (`Shelf.discard` touches the file). Blocks.
+
+    Returns:
+        how many were removed.
+    """
+    before = (time.time() if now is None else now) - days * 86400
+    rows = database.rows("SELECT * FROM picture WHERE complete = ?", (DISCARDED,))
+    return _remove_all(data, database, [row for row in rows if _discarded(data / row["path"]) < before])
+
+
+def _discarded(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _remove_all(data: Path, database: Database, rows: Sequence[Row]) -> int:
+    """Files before rows; what was said of the pictures elsewhere goes too."""
+    gone = [(row["id"],) for row in rows if _remove(data / row["path"])]
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.executemany("DELETE FROM picture WHERE id = ?", gone)
+        connection.executemany("DELETE FROM favourite WHERE picture = ?", gone)
+        connection.executemany("DELETE FROM share WHERE picture = ?", gone)
+
+    if gone:
+        database.write(work)
     return len(gone)
 
 
@@ -81,7 +125,7 @@ def _remove(path: Path) -> bool:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        log.warning("temporary picture not removed", path=str(path), error=str(error))
+        log.warning("picture not removed", path=str(path), error=str(error))
         return False
     return True
 

@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 EVERY = 3600.0
 """Seconds between two rounds."""
 
+OLD_JOBS = "DELETE FROM job WHERE finished IS NOT NULL AND finished < ?"
+
 
 class Housekeeping:
     """Runs until cancelled."""
@@ -38,5 +40,11 @@ class Housekeeping:
 
     def round(self, wanted: set[str], now: float) -> None:
         """Remove what is too old by `now`. `wanted`: input pictures that waiting jobs need."""
-        upkeep.sweep(self._data, self._database, self._settings.get_float("temporary_hours"), now)
-        inputs.sweep(self._data, wanted, self._settings.get_float("input_hours"), now)
+        data, settings, database = self._data, self._settings, self._database
+        upkeep.sweep(data, database, settings.get_float("temporary_hours"), now)
+        upkeep.retire(data, database, settings.get_float("picture_days"), now)
+        upkeep.empty_trash(data, database, settings.get_float("trash_days"), now)
+        inputs.sweep(data, wanted, settings.get_float("input_hours"), now)
+        before = now - settings.get_float("job_days") * 86400
+        database.write(lambda connection: connection.execute(OLD_JOBS, (before,)))
+        database.write(lambda connection: connection.execute("DELETE FROM share WHERE expires < ?", (now,)))

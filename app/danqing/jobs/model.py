@@ -85,3 +85,5 @@ class Readiness:
     phases: tuple[Phase, ...] = ()
     device: str = ""
     error: DanqingError | None = None
+    warning: DanqingError | None = None
+    """What will keep pictures from being drawn before long."""

@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -367,7 +368,11 @@ class JobService:
 
     def readiness(self) -> Readiness:
         """Whether a picture could be drawn now, and the engine's phases."""
-        return self._link.readiness() if self._tasks else Readiness(ready=False)
+        return replace(self._link.readiness(), warning=self._low()) if self._tasks else Readiness(ready=False)
+
+    def _low(self) -> DanqingError | None:
+        free = free_mb(self.data)
+        return DanqingError("disk_low", free_mb=free) if free < self._settings.get_int("disk_warn_mb") else None
 
     def stats(self) -> dict[str, float]:
         """Numbers for /metrics; counts are since the start."""
@@ -375,12 +380,13 @@ class JobService:
         return {
             "jobs_waiting": float(self._board.waiting),
             "jobs_running": float(len(self._board.running)),
-            "jobs_paused": float(self._paused),
             "jobs_done": float(dispatcher.done_count),
             "jobs_failed": float(dispatcher.failed_count),
             "pictures": float(dispatcher.picture_count),
             "engine_ready": float(link.is_ready),
             "engine_starts": float(link.starts),
+            "queue_paused": float(self._paused),
+            "disk_low": float(self._low() is not None),
             "disk_free_bytes": float(shutil.disk_usage(self.data).free),
         } | {f"engine_{key}": value for key, value in dispatcher.engine_stats.items()}
 

@@ -88,4 +88,12 @@ ROWS: tuple[Setting, ...] = (
         0.01,
         3600,
     ),
+    Setting(
+        "job_days",
+        30.0,
+        "Jobs that are over are forgotten after this many days; their pictures stay.",
+        "已结束的任务在此天数后从记录中删除，图片保留。",
+        0.01,
+        36500,
+    ),
 )
