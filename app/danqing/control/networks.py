@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-import danqing.torchvision_shim
+from danqing import torchvision_shim as torchvision_shim  # before controlnet_aux
 from danqing.control import plain, pose
 from danqing.control.catalog import Values
 from danqing.control.plain import Pixels
 from danqing.errors import DanqingError
 
 __all__ = ["detect", "detect_pose", "forget"]
-
-assert danqing.torchvision_shim  # imported before anything that imports torchvision
 
 KEPT = 2
 """Networks kept in memory."""
