@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from danqing.engine import tiled_denoising
 from danqing.engine.calls import Adapters, Call, Conditioning, Denoise, Row
 from danqing.engine.conditioning import Conditionings, Moment
 from danqing.engine.sampling import Prediction
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 EDIT_CHANNELS = 8
 """Input channels of an instruct-pix2pix UNet."""
+
+TILES_AT_ONCE = 32
+"""Rows of tiles in one call: more would grow the memory with the picture again."""
 
 Answer = Generator[Call, Any, Prediction]
 
@@ -85,7 +89,7 @@ class Guide:
         rows = [self._row(x, t, part, call, total, negative=False) for part, _ in moment.parts]
         if not alone:
             rows.append(self._row(x, t, moment.uncond, call, total, negative=True))
-        out = yield self._denoise(rows)
+        out = yield from self._denoised(rows)
         uncond: torch.Tensor = out[0] if alone else out[-1]
         guided = uncond
         for (_, weight), part in zip(moment.parts, out, strict=False):
@@ -104,8 +108,17 @@ class Guide:
             return True
         return False
 
-    def _denoise(self, rows: list[Row]) -> Denoise:
-        return Denoise(self.model, tuple(rows), self.adapters, self.request.tiling, self.merging)
+    def _denoised(self, rows: list[Row]) -> Generator[Call, Any, list[torch.Tensor]]:
+        """What the network says of each row; of a large one, tile by tile where the request asks for tiles."""
+        options = self.request.options
+        _, height, width = rows[0].x.shape
+        plan = tiled_denoising.plan_of(width, height, options.diffusion_tile, options.diffusion_tile_overlap)
+        run = rows if plan is None else tiled_denoising.cut(rows, plan)
+        out: list[torch.Tensor] = []
+        for start in range(0, len(run), TILES_AT_ONCE):
+            part = tuple(run[start : start + TILES_AT_ONCE])
+            out += yield Denoise(self.model, part, self.adapters, self.request.tiling, self.merging)
+        return out if plan is None else tiled_denoising.joined(out, len(rows), plan)
 
     def _row(
         self,
@@ -147,7 +160,7 @@ class Guide:
             self._row(x, t, moment.uncond, 0, 1, negative=True),
             self._row(x, t, moment.uncond, 0, 1, negative=True, blank=True),
         ]
-        full, image, nothing = yield self._denoise(rows)
+        full, image, nothing = yield from self._denoised(rows)
         cfg, image_cfg = self.request.cfg_scale, self.request.image_cfg_scale
         return Prediction(nothing + cfg * (full - image) + image_cfg * (image - nothing), nothing)
 
