@@ -17,7 +17,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
-ENGINE = ("engine", "library", "prompt", "mini", "test_generate.py")
+ENGINE = (
+    "engine",
+    "parity",
+    "adapters",
+    "control",
+    "imaging",
+    "upscale",
+    "library",
+    "prompt",
+    "mini",
+    "test_generate.py",
+)
 DOORS = ("api", "jobs", "gallery", "ui", "docs", "test_app.py", "test_front.py", "test_cli.py")
 IMAGE = ("packer", "ansible", "nginx")
 IMAGE_PROGRAMS = ("packer", "nginx", "shellcheck", "systemd-analyze")
@@ -50,7 +61,8 @@ def stages() -> list[Stage]:
     return [
         Stage("lint", [[*tool, "ruff", "check", "."], [*tool, "ruff", "format", "--check", "."], [*tool, "mypy"]]),
         Stage("units", [pytest(TESTS, *(f"--ignore={path}" for path in elsewhere))]),
-        Stage("engine", [pytest(*_existing(ENGINE))]),
+        # Networks of one thread each, side by side: a file of tests stays with one worker.
+        Stage("engine", [pytest(*_existing(ENGINE), "-n", "2", "--dist", "loadfile")]),
         Stage("doors", [pytest(*_existing(DOORS))]),
         Stage("browser", [pytest(*_existing(("browser",)))]),
         Stage("image", [pytest(*_existing(IMAGE))]),
