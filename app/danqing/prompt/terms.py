@@ -36,6 +36,20 @@ _SIGNS = str.maketrans(
 )
 
 
+OF = "的"
+"""Parts what describes from what is described."""
+
+PLACES = {
+    **{"上": "on", "里": "in", "中": "in", "内": "in", "下": "under", "外": "outside", "前": "in front of"},
+    **{"后": "behind", "旁": "beside", "旁边": "beside", "上面": "on", "下面": "under", "里面": "in"},
+}
+"""Words that stand behind their nouns in Chinese and before them in English."""
+
+COUNTS = {"a", "two", "three", "four", "five", "several", "many", "a pair of", "a group of", "some"}
+
+_BEHIND = re.compile(r"(?:\w+ing|in|on|under|behind|beside|outside|from|with|full of|covered with)\b(?! \w+ light)")
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """A line of the dictionary."""
@@ -90,20 +104,57 @@ def translated(prompt: str) -> str:
 
 
 def _words(run: str) -> str:
-    known, words, at = _by_chinese(), list[str](), 0
-    while at < len(run):
-        for length in range(min(_longest(), len(run) - at), 0, -1):
-            word = known.get(run[at : at + length])
-            if word is not None:
-                words += [word] if word else []
-                at += length
-                break
+    """A run in English: places before their nouns, and what describes somebody by an action or a place behind them."""
+    clauses: list[list[str]] = [[]]
+    for word in _segments(run):
+        if word == OF:
+            clauses.append([])
         else:
-            words.append(run[at])
-            at += 1
-    text = " ".join(words)
+            clauses[-1].append(word)
+    text = " ".join(word for word in _joined([_placed(clause) for clause in clauses]) if word)
     # Characters that nobody knew stay together.
     return re.sub(rf"(?<=[{CHINESE}]) (?=[{CHINESE}])", "", text)
+
+
+def _segments(run: str) -> list[str]:
+    """The Chinese words of a run, the longest known one first; a character that is in none is a word."""
+    known, words, at = _by_chinese(), list[str](), 0
+    while at < len(run):
+        sizes = range(min(_longest(), len(run) - at), 0, -1)
+        size = next((size for size in sizes if run[at : at + size] in known), 1)
+        words.append(run[at : at + size])
+        at += size
+    return words
+
+
+def _placed(words: list[str]) -> list[str]:
+    """Words in English; "在 N 上" and "N 上" become "on N"."""
+    known, out = _by_chinese(), list[str]()
+    for word in words:
+        if word in PLACES and out:
+            if len(out) > 1 and out[-2] in ("in", PLACES[word]):
+                out[-2] = PLACES[word]
+            elif len(out) > 1 and out[-2].endswith((" on", " in")):
+                out[-2] = f"{out[-2][:-3]} {PLACES[word]}"
+            else:
+                out.insert(-1, PLACES[word])
+            continue
+        out += [english] if (english := known.get(word, word)) else []
+    return out
+
+
+def _joined(clauses: list[list[str]]) -> list[str]:
+    """Clauses that 的 parted: actions and places go behind the word that they describe, the rest stays before it."""
+    out = clauses[-1]
+    for clause in reversed(clauses[:-1]):
+        count = clause[:1] if clause and clause[0] in COUNTS else []
+        rest = clause[len(count) :]
+        if rest and out and (_BEHIND.match(rest[0]) and (len(rest) > 1 or " " in rest[0])):
+            end = next((at for at, word in enumerate(out) if at and _BEHIND.match(word)), len(out))
+            out = [*count, *out[:end], *rest, *out[end:]]
+        else:
+            out = [*count, *rest, *out]
+    return out
 
 
 def _tidied(text: str) -> str:
