@@ -14,6 +14,7 @@ from danqing.engine.runner import Runner
 from danqing.engine.scheduler import Limits
 from danqing.engine.store import ModelStore
 from danqing.engine.studio import Studio
+from danqing.engine.vae import free_memory
 from danqing.library.controls import Controls
 from danqing.library.embeddings import Embeddings
 from danqing.library.index import Checkpoint, Library
@@ -52,6 +53,12 @@ class Workshop:
         self.studio = Studio(data, self.library, Networks(data), Embeddings(data), Controls(data))
         self.runner = Runner(self.device, settings.get_int("engine_threads"))
         self.models = ModelStore(self._load, settings.get_int("engine_models"), self.runner.forget, self._load_vae)
+        self.runner.kept_elsewhere += [
+            self.models.drop_unused,
+            self.studio.control_store.forget,
+            self.studio.memory.clear,
+        ]
+        self._room = settings.get_int("engine_memory_mb") * 2**20
         self.engine = Engine(
             self.runner,
             self.models,
@@ -66,6 +73,7 @@ class Workshop:
             ),
             pictures=settings.get_int("engine_pictures"),
             preview_seconds=settings.get_float("preview_seconds"),
+            free=lambda: self._room or free_memory(self.device),
         )
 
     def device_name(self) -> str:

@@ -191,6 +191,11 @@ class ControlStore:
                 self._nets.popitem(last=False)
             return self._nets[key]
 
+    def forget(self) -> None:
+        """Let go of every network that no picture holds."""
+        with self._lock:
+            self._nets.clear()
+
 
 def layer_weights(unit: ControlUnit, outputs: int) -> tuple[float, ...]:
     """A weight for each output: all alike, or soft, the first least (spec 5.1).

@@ -13,9 +13,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol
 
-import torch
-
-from danqing.engine import preview
+from danqing.engine import memory, preview
 from danqing.engine.calls import Call, Denoise, Encode, Finished, Load, Plan, Together, Track, Work
 from danqing.engine.live import Extent, LiveJob, Picture, Start, WorkFuture, work
 from danqing.engine.parts import parts_of
@@ -44,7 +42,7 @@ class Models(Protocol):
 
 
 class Engine:
-    """See the module. `emit` is called with every message for the web process."""
+    """See the module. `emit` is called with every message for the web process; `free` says how many bytes a picture may take."""
 
     def __init__(
         self,
@@ -57,16 +55,19 @@ class Engine:
         limits: Limits,
         pictures: int = 64,
         preview_seconds: float = 0.4,
+        free: Callable[[], int] = lambda: 2**62,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner, self._models, self._emit = runner, models, emit
         self._make_plan, self._measure = make_plan, measure
+        self._free = free
         self._scheduler = Scheduler(limits)
         self._pictures, self._preview_seconds, self._clock = pictures, preview_seconds, clock
         self._jobs: dict[str, LiveJob] = {}
         self._loading: list[Picture] = []
         self._order = 0
-        self.counters: dict[str, float] = {"forwards": 0, "rows": 0, "forward_seconds": 0.0, "images": 0}
+        names = ("forwards", "rows", "forward_seconds", "images", "out_of_memory")
+        self.counters: dict[str, float] = dict.fromkeys(names, 0)
 
     # -- from outside, between steps --
 
@@ -182,6 +183,11 @@ class Engine:
                 continue
             if not isinstance(future, WorkFuture):
                 picture.models.append(future.result())
+                try:
+                    memory.check(future.result(), picture.job.request, self._free())
+                except DanqingError as misfit:
+                    self._advance_error(picture, misfit)
+                    continue
             self._advance(picture, future.result())
 
     # -- running a group --
@@ -192,10 +198,14 @@ class Engine:
         key = group[0].key
         rows = sum(part.rows for part in group)
         began = self._clock()
+        failure: Exception
         try:
             answers = self._runner.run(key.kind, [part.payload for part in group])
         except Exception as error:  # noqa: BLE001 - whatever a network raises belongs to its jobs, not to the engine
-            return self._run_apart(group, error)
+            failure = memory.without_frames(error) if memory.is_out_of_memory(error) else error
+            answers = []
+        if not answers:
+            return self._run_apart(group, failure)
         seconds = self._clock() - began
         self._scheduler.note(key, rows, seconds)
         if key.kind is Kind.DENOISE:
@@ -209,7 +219,25 @@ class Engine:
         if len(group) > 1:
             middle = len(group) // 2
             return self._run(group[:middle]) + self._run(group[middle:])
-        return [(group[0], error)]
+        return [(group[0], self._tried_again(group[0], error) if memory.is_out_of_memory(error) else error)]
+
+    def _tried_again(self, part: Part, error: Exception) -> Any:
+        """Memory ran out for one part: it is run once more without what is kept for speed, then row by row."""
+        self.counters["out_of_memory"] += 1
+        tries = [[part.payload]]
+        if part.key.kind is Kind.DENOISE and part.rows > 1:
+            call, rows = part.payload
+            tries.append([(call, [row]) for row in rows])
+        for pieces in tries:
+            self._runner.relax()
+            try:
+                answers = [self._runner.run(part.key.kind, [piece])[0] for piece in pieces]
+            except Exception as again:  # noqa: BLE001 - as in _run
+                error = memory.without_frames(again)
+                continue
+            return answers[0] if len(answers) == 1 else [row for answer in answers for row in answer]
+        self._runner.relax()
+        return error
 
     # -- plans --
 
@@ -369,8 +397,6 @@ def as_danqing(error: BaseException, request: GenerateRequest) -> DanqingError:
     """What a failure means to the job's owner."""
     if isinstance(error, DanqingError):
         return error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
-        return DanqingError(
-            "out_of_memory", width=max(request.width // 2, 64), height=max(request.height // 2, 64), fits=1
-        )
+    if memory.is_out_of_memory(error):
+        return memory.too_large(*memory.largest(request), 0.25)
     return DanqingError("internal", reference=f"{type(error).__name__}: {str(error)[:200]}")

@@ -107,6 +107,10 @@ class Patcher:
             weakref.finalize(model.unet, self._forget, id(model.unet))
         return found
 
+    def forget(self) -> None:
+        """Let go of every patch; they are read again when they are wanted."""
+        self._kept.clear()
+
     def _forget(self, owner: int) -> None:
         for key in [key for key in self._kept if key[0] == owner]:
             del self._kept[key]

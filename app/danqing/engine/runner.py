@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from danqing.engine import encoding, unet, vae
+from danqing.engine import encoding, memory, unet, vae
 from danqing.engine.calls import Conditioning, Denoise, Encode, Row
 from danqing.engine.models import Model
 from danqing.engine.patching import Patcher
@@ -33,6 +34,8 @@ class Runner:
         if threads:
             torch.set_num_threads(threads)
         self._patcher = Patcher()
+        self.kept_elsewhere: list[Callable[[], object]] = []
+        """What else `relax` calls."""
         self._conditionings: OrderedDict[tuple[Any, ...], tuple[Conditioning, ...]] = OrderedDict()
 
     @torch.inference_mode()
@@ -64,6 +67,16 @@ class Runner:
         """Drop what is remembered of a model that leaves memory."""
         for key in [key for key in self._conditionings if key[0] == model.key]:
             del self._conditionings[key]
+
+    def relax(self) -> None:
+        """Let go of what is kept for speed alone, and hand the memory back to the device."""
+        self._conditionings.clear()
+        self._patcher.forget()
+        if "danqing.upscale.networks" in sys.modules:
+            sys.modules["danqing.upscale.networks"].forget()
+        for forget in self.kept_elsewhere:
+            forget()
+        memory.give_back()
 
     def _denoise(self, payloads: Sequence[tuple[Denoise, list[Row]]]) -> list[list[torch.Tensor]]:
         call = payloads[0][0]

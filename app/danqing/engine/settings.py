@@ -54,6 +54,14 @@ ROWS: tuple[Setting, ...] = (
         1,
         4096,
     ),
+    Setting(
+        "engine_memory_mb",
+        0,
+        "Most MB that a picture may take beside the models; larger ones are refused before they begin. 0 is what is free.",
+        "除模型外单张图片可占用的最大内存（MB），超出者在开始前即被拒绝；0 表示按当前空闲内存。",
+        0,
+        10**7,
+    ),
     Setting("engine_models", 2, "Checkpoints kept in memory.", "内存中保留的模型数。", 1, 64),
     Setting(
         "preview_seconds", 0.4, "Seconds between two previews of a job.", "同一任务两次预览之间的秒数。", 0.0, 3600

@@ -142,10 +142,16 @@ class ModelStore:
             raise
         return model
 
-    def _make_room(self) -> None:
+    def drop_unused(self) -> None:
+        """Let go of every model and VAE that no picture uses."""
+        with self._lock:
+            self._make_room(0)
+            self._vaes.clear()
+
+    def _make_room(self, most: int | None = None) -> None:
         """Let go of the least recently used models that nobody uses, until at most `most` are left."""
         for key in list(self._models):
-            if len(self._models) <= self._most:
+            if len(self._models) <= (self._most if most is None else most):
                 return
             future = self._models[key]
             if not future.done() or self._users.get(key, 0):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from danqing.engine.calls import Decode, EncodeImage
+from danqing.engine.memory import is_out_of_memory
 from danqing.engine.strips import Strips
 from danqing.errors import DanqingError
 
@@ -120,11 +121,6 @@ def _within_memory(run: Callable[[torch.Tensor, int], torch.Tensor], rows: torch
             if rows.device.type == "cuda" or torch.cuda.is_available():
                 torch.cuda.empty_cache()
     raise AssertionError("unreachable")
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory, on whatever device."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
 
 
 def _tile(vae: Any, call: Decode | EncodeImage, height: int, width: int, rows: int, device: torch.device) -> int:
