@@ -132,7 +132,12 @@ def test_every_hook_is_documented(chinese: bool) -> None:
     assert [name for name in hooks if f"`{name}(" not in page("design", chinese)] == []
 
 
-PASSED_ON = {"box": "danqing.box.cli", "cloud": "danqing.cloud.cli", "library": "danqing.library.cli"}
+PASSED_ON = {
+    "box": "danqing.box.cli",
+    "cloud": "danqing.cloud.cli",
+    "library": "danqing.library.cli",
+    "token": "danqing.client.tokens",
+}
 """Commands that hand the rest of the line over to a group of their own, and where that is."""
 
 

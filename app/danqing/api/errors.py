@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import structlog
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,6 +30,19 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
+
+
+class ErrorAnswer(BaseModel):
+    """The four keys of an error. `detail` or `errors` has the sentence."""
+
+    error: str
+    detail: str
+    body: str = ""
+    errors: str
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorAnswer, "description": "What was wrong"}}
+"""For the API's own description."""
 
 
 class ApiError(Exception):

@@ -10,6 +10,20 @@ NOT_NULL = ("prompt", "negative_prompt", "steps", "cfg_scale", "width", "height"
 """Fields that a picture cannot do without."""
 
 
+PIXELS = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGM8wYAdMOEQH6QSAKKAANhVIlE9AAAAAElFTkSuQmCC"
+"""A picture of 8x8 for examples."""
+
+TXT2IMG: dict[str, Any] = {"prompt": "a red circle", "steps": 4, "width": 64, "height": 64, "seed": 1}
+IMG2IMG: dict[str, Any] = {**TXT2IMG, "init_images": [PIXELS], "denoising_strength": 0.6}
+EXTRAS: dict[str, Any] = {"upscaling_resize": 2, "upscaler_1": "Lanczos"}
+EXTRAS_BATCH: dict[str, Any] = {**EXTRAS, "imageList": [{"data": PIXELS, "name": "a.png"}]}
+
+
+def example(value: dict[str, Any]) -> ConfigDict:
+    """The settings of a body with an example for the API's description."""
+    return ConfigDict(extra="ignore", json_schema_extra={"examples": [value]})
+
+
 class Drawing(BaseModel):
     """What txt2img and img2img have in common. Unknown fields are ignored, as clients of the WebUI expect."""
 
@@ -62,6 +76,8 @@ class Drawing(BaseModel):
 class Txt2Img(Drawing):
     """The body of POST txt2img."""
 
+    model_config = example(TXT2IMG)
+
     enable_hr: bool | None = False
     firstphase_width: int | None = 0
     firstphase_height: int | None = 0
@@ -79,6 +95,8 @@ class Txt2Img(Drawing):
 
 class Img2Img(Drawing):
     """The body of POST img2img."""
+
+    model_config = example(IMG2IMG)
 
     denoising_strength: float | None = 0.75
     init_images: list[Any] | None = None
@@ -121,6 +139,8 @@ class Upscaling(BaseModel):
 class ExtrasSingle(Upscaling):
     """The body of POST extra-single-image."""
 
+    model_config = example({**EXTRAS, "image": PIXELS})
+
     image: str = ""
 
 
@@ -133,5 +153,7 @@ class FileData(BaseModel):
 
 class ExtrasBatch(Upscaling):
     """The body of POST extra-batch-images."""
+
+    model_config = example(EXTRAS_BATCH)
 
     imageList: list[FileData]  # noqa: N815 - the WebUI's name

@@ -45,6 +45,17 @@ def encode(png: bytes, infotext: str, options: Mapping[str, Any]) -> str:
     return base64.b64encode(png).decode("ascii")
 
 
+def with_texts(png: bytes, texts: Mapping[str, str]) -> bytes:
+    """The same pixels with other text chunks."""
+    chunk = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        chunk.add_text(key, text)
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.save(out, "PNG", pnginfo=chunk)
+    return out.getvalue()
+
+
 def with_exif(image: Image.Image, kind: str, infotext: str, options: Mapping[str, Any]) -> bytes:
     """JPEG or WebP with the infotext as EXIF UserComment."""
     exif = Image.Exif()

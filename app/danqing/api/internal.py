@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,7 +18,8 @@ from danqing import __version__
 from danqing.api import images, no_route
 from danqing.api.body import StrictRoute
 from danqing.api.context import Context
-from danqing.api.errors import SafeJson
+from danqing.api.errors import RESPONSES, SafeJson
+from danqing.api.fields import example
 from danqing.api.lists import Route, memory_of_machine
 from danqing.api.progress import fraction
 from danqing.errors import DanqingError
@@ -30,7 +31,7 @@ FORMATS = {"png": "png", "jpeg": "jpeg", "webp": "webp"}
 class TaskQuestion(BaseModel):
     """Body of POST progress."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = example({"id_task": "task(txt2img-ABC1234)"})
 
     id_task: str
     id_live_preview: int = -1
@@ -39,7 +40,9 @@ class TaskQuestion(BaseModel):
 
 def internal(context: Context) -> APIRouter:
     """All routes below /internal."""
-    router = APIRouter(prefix="/internal", route_class=StrictRoute, default_response_class=SafeJson)
+    router = APIRouter(
+        prefix="/internal", route_class=StrictRoute, default_response_class=SafeJson, responses=RESPONSES
+    )
     routes = Internal(context)
     reading: dict[str, Route] = {
         "/ping": routes.ping,

@@ -16,8 +16,8 @@ from starlette.responses import Response, StreamingResponse
 
 from danqing.api.body import StrictRoute
 from danqing.api.context import Context
-from danqing.api.errors import SafeJson, language_of_request
-from danqing.api.fields import ExtrasBatch, Img2Img, Txt2Img
+from danqing.api.errors import RESPONSES, SafeJson, language_of_request
+from danqing.api.fields import EXTRAS_BATCH, IMG2IMG, TXT2IMG, ExtrasBatch, Img2Img, Txt2Img, example
 from danqing.api.pictures import Pictures
 from danqing.api.translate import wish
 from danqing.api.upscaled import upscale_request
@@ -35,11 +35,15 @@ KEYS = 10_000
 class Txt2ImgJob(Txt2Img):
     """Draw from a prompt."""
 
+    model_config = example({"kind": "txt2img", **TXT2IMG})
+
     kind: Literal["txt2img"]
 
 
 class Img2ImgJob(Img2Img):
     """Draw from a picture."""
+
+    model_config = example({"kind": "img2img", **IMG2IMG})
 
     kind: Literal["img2img"]
 
@@ -47,30 +51,12 @@ class Img2ImgJob(Img2Img):
 class ExtrasJob(ExtrasBatch):
     """Make pictures larger."""
 
+    model_config = example({"kind": "extras", **EXTRAS_BATCH})
+
     kind: Literal["extras"]
 
 
 AnyJob = Annotated[Txt2ImgJob | Img2ImgJob | ExtrasJob, Field(discriminator="kind")]
-
-EXAMPLES: dict[str, Any] = {
-    "txt2img": {
-        "summary": "From a prompt",
-        "value": {"kind": "txt2img", "prompt": "a red circle", "steps": 20, "width": 128, "height": 128, "seed": 1},
-    },
-    "img2img": {
-        "summary": "From a picture",
-        "value": {
-            "kind": "img2img",
-            "prompt": "a blue square",
-            "init_images": [
-                "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGM8wYAdMOEQH6QSAKKAANhVIlE9AAAAAElFTkSuQmCC"
-            ],
-            "denoising_strength": 0.6,
-            "width": 128,
-            "height": 128,
-        },
-    },
-}
 
 JobId = Annotated[str, Path(description="The id that POST /v1/jobs answered.", examples=["0" * 32])]
 
@@ -85,7 +71,7 @@ class Jobs:
     async def submit(
         self,
         request: Request,
-        fields: Annotated[AnyJob, Body(openapi_examples=EXAMPLES)],
+        fields: Annotated[AnyJob, Body()],
         idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
     ) -> Response:
         """Put a job into the queue and answer at once. A repeated Idempotency-Key answers the job that is there."""
@@ -239,7 +225,7 @@ def v1(context: Context) -> APIRouter:
     """All routes below /v1."""
     from danqing.api import no_route, openai
 
-    router = APIRouter(prefix="/v1", route_class=StrictRoute, default_response_class=SafeJson)
+    router = APIRouter(prefix="/v1", route_class=StrictRoute, default_response_class=SafeJson, responses=RESPONSES)
     openai.add_routes(router, context)
     add_routes(router, context)
     no_route.close(router)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,7 +22,7 @@ from starlette.responses import Response
 from danqing.api.body import StrictRoute
 from danqing.api.context import Context
 from danqing.api.errors import ApiError, SafeJson, language_of_request
-from danqing.api.fields import Drawing, Img2Img, Txt2Img
+from danqing.api.fields import Drawing, Img2Img, Txt2Img, example
 from danqing.api.translate import wish
 from danqing.api.waiting import finished
 from danqing.errors import DanqingError
@@ -65,12 +65,9 @@ class ImageWish(BaseModel):
 class Generation(ImageWish):
     """Body of POST /v1/images/generations."""
 
+    model_config = example({"prompt": "a red circle", "n": 1, "size": "64x64", "response_format": "b64_json"})
+
     prompt: str
-
-
-GENERATION: dict[str, Any] = {
-    "a picture": {"value": {"prompt": "a red circle", "n": 1, "size": "128x128", "response_format": "b64_json"}}
-}
 
 
 class OpenAiRoute(StrictRoute):
@@ -110,9 +107,7 @@ class Dialect:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def generations(
-        self, request: Request, body: Annotated[Generation, Body(openapi_examples=GENERATION)]
-    ) -> Response:
+    async def generations(self, request: Request, body: Generation) -> Response:
         """Pictures from a prompt."""
         fields = await asyncio.to_thread(self._fields, body, request)
         return await self._drawn(request, body, Txt2Img(**fields))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
+from fastapi import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from danqing.api.context import Context
 from danqing.errors import DanqingError
+
+PictureId = Annotated[str, Path(description="An id of GET /v1/jobs/{job_id} or of the page.")]
 
 KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 
@@ -19,14 +23,13 @@ class Pictures:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def show(self, request: Request) -> Response:
+    async def show(self, request: Request, picture_id: PictureId, download: str = "") -> Response:
         """The file, to its owner only; `?download=1` offers it for saving."""
-        picture_id = request.path_params["picture_id"]
         picture = await asyncio.to_thread(self._context.service.gallery.get, picture_id)
         if picture.owner != self._context.owner(request):
             raise DanqingError("unknown_picture", picture=picture_id[:64])
         # A name that we made, and one of few kinds: what the file says of itself counts for nothing.
-        saving = "attachment" if request.query_params.get("download") == "1" else "inline"
+        saving = "attachment" if download == "1" else "inline"
         return FileResponse(
             picture.path,
             media_type=KINDS.get(picture.path.suffix.lower(), "application/octet-stream"),

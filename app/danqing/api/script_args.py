@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from danqing.api.context import Context
@@ -9,6 +11,7 @@ from danqing.api.errors import ApiError
 from danqing.api.fields import Drawing, Img2Img
 from danqing.engine.scripts import table
 from danqing.errors import DanqingError
+from danqing.request import GenerateRequest
 
 SOFT = ("power", "scale", "detail", "mask_influence", "difference_threshold", "difference_contrast")
 """Arguments of soft inpainting behind its switch."""
@@ -81,3 +84,32 @@ def soft_inpainting(fields: Drawing) -> dict[str, Any] | None:
     if not args or not args[0]:
         return None
     return {name: value for name, value in zip(SOFT, args[1:], strict=False) if value is not None}
+
+
+def pictures_of(request: GenerateRequest) -> int:
+    """About how many pictures a request with a script draws; never made one by one, as there may be 2^1000.
+
+    Raises:
+        DanqingError: values of an axis that do not read.
+    """
+    if request.script is None:
+        return request.image_count
+    args: Mapping[str, Any] = request.script.args
+    match request.script.name:
+        case "prompt matrix":
+            text = request.prompt if args["prompt_type"] == "positive" else request.negative_prompt
+            return int(2 ** min(text.count("|"), 62))
+        case "prompts from file or textbox":
+            return sum(1 for line in str(args["prompt_txt"]).splitlines() if line.strip()) * request.image_count
+        case "x/y/z plot":
+            return prod(_axis_length(args, letter) for letter in "xyz")
+        case "loopback":
+            return int(args["loops"]) * request.n_iter
+    return request.image_count
+
+
+def _axis_length(args: Mapping[str, Any], letter: str) -> int:
+    from danqing.engine.scripts import axes
+
+    axis = axes.find(args[f"{letter}_type"])
+    return len(axes.values_of(axis, args[f"{letter}_values"], args[f"{letter}_dropdown"], args["csv_mode"]))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Body
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,8 +13,8 @@ from starlette.responses import Response
 from danqing.api import images, no_route
 from danqing.api.body import StrictRoute
 from danqing.api.context import Context
-from danqing.api.errors import ApiError, SafeJson
-from danqing.api.fields import Drawing, Img2Img, Txt2Img
+from danqing.api.errors import RESPONSES, ApiError, SafeJson
+from danqing.api.fields import PIXELS, Drawing, Img2Img, Txt2Img, example
 from danqing.api.lists import Lists, Route
 from danqing.api.options import as_floats
 from danqing.api.progress import Progress
@@ -32,12 +32,14 @@ PREFIX = "/sdapi/v1"
 class PngInfo(BaseModel):
     """Body of POST png-info."""
 
+    model_config = example({"image": PIXELS})
+
     image: str
 
 
 def sdapi(context: Context) -> APIRouter:
     """All routes of the API."""
-    router = APIRouter(prefix=PREFIX, route_class=StrictRoute, default_response_class=SafeJson)
+    router = APIRouter(prefix=PREFIX, route_class=StrictRoute, default_response_class=SafeJson, responses=RESPONSES)
     drawing, progress, lists, options = Drawings(context), Progress(context), Lists(context), OptionRoutes(context)
     upscaling = Upscaled(context)
     reading: dict[str, Route] = {"/progress": progress.show, "/options": options.show, **lists.routes()}
@@ -125,7 +127,9 @@ class OptionRoutes:
             values["sd_checkpoint_hash"] = ""
         return values
 
-    async def change(self, request: Request, values: dict[str, Any]) -> Response:
+    async def change(
+        self, request: Request, values: Annotated[dict[str, Any], Body(examples=[{"jpeg_quality": 90}])]
+    ) -> Response:
         """Set options for this client."""
         await asyncio.to_thread(self._set, self._context.client(request), values)
         return SafeJson(None)

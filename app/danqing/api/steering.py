@@ -7,12 +7,13 @@ import os
 import signal
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from danqing.api.context import Context
 from danqing.api.errors import ApiError, SafeJson
+from danqing.api.fields import PIXELS, example
 from danqing.api.lists import Route
 from danqing.api.tokens import ADMIN
 from danqing.errors import DanqingError
@@ -27,7 +28,7 @@ STOP_SECONDS = 0.2
 class Interrogation(BaseModel):
     """Body of POST interrogate."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = example({"image": PIXELS, "model": "clip"})
 
     image: str = ""
     model: str = "clip"
@@ -92,7 +93,7 @@ class Steering:
 
     def _check(self, request: Request) -> None:
         if not self._context.settings.get_bool("api_server_stop"):
-            raise ApiError(404, "HTTPException", "Not Found")
+            raise ApiError(404, "HTTPException", "The setting api_server_stop is off")
         self._context.require(request, ADMIN)
 
     @staticmethod

@@ -16,7 +16,7 @@ from danqing.api.control_units import control_units
 from danqing.api.drawing_options import drawing_options, eta_of
 from danqing.api.errors import ApiError
 from danqing.api.fields import NOT_NULL, Drawing, Img2Img, Txt2Img
-from danqing.api.script_args import selected_script, soft_inpainting
+from danqing.api.script_args import pictures_of, selected_script, soft_inpainting
 from danqing.engine import catalog
 from danqing.errors import DanqingError
 from danqing.gallery import infotext, inputs
@@ -55,6 +55,9 @@ def wish(fields: Drawing, context: Context, client: str) -> Wish:
         model = model_of(context, "", own_model) or ""
     request = checked(request_of(fields, options, model, context), context.settings)
     catalog.check_names(request)
+    count, most = pictures_of(request), context.settings.get_int("limit_images")
+    if count > most:
+        raise DanqingError("too_many_images", count=count, maximum=most)
     staying = {} if fields.override_settings_restore_afterwards is not False else overrides
     return Wish(fields, request, staying)
 

@@ -31,13 +31,14 @@ class Upscaled:
     async def single(self, request: Request, fields: ExtrasSingle) -> Response:
         """One picture."""
         job = await self._done(request, fields, [fields.image])
-        html, pictures = await asyncio.to_thread(self._told, job, request)
+        html, pictures = await asyncio.to_thread(self._told, job, request, [fields.image])
         return SafeJson({"html_info": html, "image": pictures[0] if pictures else ""})
 
     async def batch(self, request: Request, fields: ExtrasBatch) -> Response:
         """Several pictures, in order."""
         job = await self._done(request, fields, [file.data for file in fields.imageList])
-        html, pictures = await asyncio.to_thread(self._told, job, request)
+        texts = [file.data for file in fields.imageList]
+        html, pictures = await asyncio.to_thread(self._told, job, request, texts)
         return SafeJson({"html_info": html, "images": pictures})
 
     async def _done(self, request: Request, fields: Upscaling, texts: list[str]) -> Job:
@@ -48,15 +49,18 @@ class Upscaled:
         )
         return await finished(context, job)
 
-    def _told(self, job: Job, request: Request) -> tuple[str, list[str]]:
-        """The line of parameters as HTML, and the pictures in base64."""
+    def _told(self, job: Job, request: Request, sources: list[str]) -> tuple[str, list[str]]:
+        """The line of parameters as HTML, and the pictures in base64: what a source told of itself stays in them."""
         context = self._context
         pictures = [context.service.gallery.get(picture) for picture in job.pictures]
         line = infotext.of_extras(pictures[0].infotext) if pictures else ""
         options = context.options.of(context.client(request))
-        return f"<p>{escape(line)}</p>", [
-            images.encode(one.path.read_bytes(), one.infotext, options) for one in pictures
-        ]
+        encoded = []
+        for one, source in zip(pictures, sources, strict=False):
+            told, _ = infotext.read_image(images.decode(source))
+            texts = {**({"parameters": told} if told else {}), "postprocessing": line}
+            encoded.append(images.encode(images.with_texts(one.path.read_bytes(), texts), told or line, options))
+        return f"<p>{escape(line)}</p>", encoded
 
 
 def upscale_request(fields: Upscaling, texts: list[str], client: str, context: Context) -> GenerateRequest:
