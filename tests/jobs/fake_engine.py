@@ -8,6 +8,7 @@
     malformed   an image without pixels
     silent      done without an image
     garbage     bytes that are no frame
+    hang-once   the whole program stops, as `die-once`
 
 The log gets a line per job taken: "submit JOB" and "drawn JOB INDEX".
 """
@@ -21,6 +22,7 @@ import contextlib
 import os
 import random
 import signal
+import time
 from pathlib import Path
 
 from danqing.engine.protocol import ImageFacts, Message, read_message
@@ -58,12 +60,18 @@ class FakeEngine:
             self.emit({"event": "phase", "name": name, "state": "running", "seconds": 0.0})
             self.emit({"event": "phase", "name": name, "state": "done", "seconds": 0.01})
         self.emit({"event": "ready", "device": "fake"})
+        heart = asyncio.create_task(self.beat())
         while (message := await read_message(reader)) is not None and message.body["op"] != "stop":
             self.obey(message)
-        for task in self.tasks.values():
+        for task in (heart, *self.tasks.values()):
             task.cancel()
         if not self.keep:
             self.over.set()
+
+    async def beat(self) -> None:
+        while True:
+            await asyncio.sleep(0.2)
+            self.emit({"event": "stats", "rows": 1})
 
     def obey(self, message: Message) -> None:
         op, job = message.body["op"], message.body["job"]
@@ -107,6 +115,9 @@ class FakeEngine:
         if "die" in words or ("die-once" in words and self.log and died not in self.log.read_text()):
             self.note(died)
             os.kill(os.getpid(), signal.SIGKILL)
+        if "hang-once" in words and self.log and died not in self.log.read_text():
+            self.note(died)
+            time.sleep(1000)
         if "out-of-memory" in words:
             self.tasks.pop(job).cancel()
             error = {"code": "out_of_memory", "params": {"width": 64, "height": 64, "fits": 1}}

@@ -261,6 +261,16 @@ def test_a_job_that_kills_the_engine_is_given_up_alone(running: Running) -> None
     drive(work())
 
 
+def test_an_engine_that_hangs_is_replaced(running: Running) -> None:
+    async def work() -> None:
+        async with running(settings={"engine_hang_seconds": 3}) as service:
+            job = await service.wait((await service.submit(a_request("hang-once"), owner="li")).id)
+            assert (job.state, job.attempts, len(job.pictures)) == (JobState.DONE, 1, 1)
+            assert service.stats()["engine_starts"] == 2
+
+    drive(work())
+
+
 def test_an_engine_that_talks_nonsense_is_replaced(running: Running) -> None:
     async def work() -> None:
         async with running(settings={"engine_attempts": 1}) as service:

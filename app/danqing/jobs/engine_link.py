@@ -67,6 +67,8 @@ class EngineLink:
         command: starts the engine, `--socket PATH` is appended; None when somebody else starts it.
         restart_seconds: wait before the first restart; doubles while the engine keeps dying.
         connect_seconds: an engine that does not listen by then is killed and started again.
+        hang_seconds: an engine that was ready and says nothing for so long (it tells its numbers every second, between two
+            forward passes) is killed and started again.
     """
 
     def __init__(
@@ -78,11 +80,13 @@ class EngineLink:
         command: Sequence[str] | None,
         restart_seconds: float,
         connect_seconds: float,
+        hang_seconds: float = 600.0,
     ) -> None:
         self._listener = listener
         self._command = command
         self._restart_seconds = restart_seconds
         self._connect_seconds = connect_seconds
+        self._hang_seconds = hang_seconds
         self._word = data / "run" / "gpu-trouble.json"
         self._private: Path | None = None
         self.socket = socket or self._place(data)
@@ -91,6 +95,7 @@ class EngineLink:
         self._phases: dict[str, tuple[str, float]] = {}
         self._began = time.monotonic()
         self._deaths = 0
+        self._grace = GRACE
         self._reason = ""
         self.is_ready = False
         self.device = ""
@@ -128,6 +133,7 @@ class EngineLink:
     async def _once(self) -> None:
         """One engine's life."""
         self._phases.clear()
+        self._grace = GRACE
         self._began = time.monotonic()
         self._phase(_START, "running", 0.0)
         try:
@@ -181,7 +187,7 @@ class EngineLink:
                 await asyncio.sleep(0.05)
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        while (message := await read_message(reader)) is not None:
+        while (message := await self._heard(reader)) is not None:
             event = message.body.get("event")
             if event == "phase":
                 self._phase(
@@ -193,6 +199,15 @@ class EngineLink:
                 await self._listener.ready()
             else:
                 await self._listener.message(message)
+
+    async def _heard(self, reader: asyncio.StreamReader) -> Message | None:
+        # While it starts up it may be silent: reading a large model from a slow disk takes as long as it takes.
+        try:
+            async with asyncio.timeout(self._hang_seconds if self.is_ready else None):
+                return await read_message(reader)
+        except TimeoutError:
+            self._grace = 0.0
+            raise TimeoutError(f"silent for {self._hang_seconds:g} s") from None
 
     def _phase(self, name: str, state: str, seconds: float) -> None:
         # A running phase is kept by when it began, so that its seconds grow while somebody watches.
@@ -221,7 +236,7 @@ class EngineLink:
         if process is None:
             return
         try:
-            await asyncio.wait_for(process.wait(), GRACE)
+            await asyncio.wait_for(process.wait(), self._grace)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

@@ -139,6 +139,7 @@ class JobService:
             command=None if external else self._command or engine_command(self.data),
             restart_seconds=settings.get_float("engine_restart_seconds"),
             connect_seconds=settings.get_float("engine_connect_seconds"),
+            hang_seconds=settings.get_float("engine_hang_seconds"),
         )
         house = Housekeeping(self.data, settings, self._database, self._board)
         works = (self._link.run(), self._dispatcher.run(), house.run())

@@ -49,6 +49,14 @@ ROWS: tuple[Setting, ...] = (
         1,
         3600,
     ),
+    Setting(
+        "engine_hang_seconds",
+        600.0,
+        "An engine that says nothing for this long, as in a forward pass that never ends, is killed and started again.",
+        "引擎超过此秒数没有任何响应（例如前向计算不再结束）则被终止并重新启动。",
+        0.1,
+        86400,
+    ),
     Setting("limit_queue", 1000, "Most jobs that may wait at once.", "最多排队任务数。", 1, 10**6),
     Setting(
         "limit_jobs_per_owner",
