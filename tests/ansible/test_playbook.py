@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -79,6 +80,30 @@ def test_the_driver_decides_the_build_of_torch(tmp_path: Path) -> None:
     assert "The NVIDIA driver 470.256.02 fits no build of torch" in text
     assert "525.60.13 or newer for CUDA 12.6" in text
     assert "danqing_torch_build=cpu" in text
+
+
+@as_root_on_debian
+def test_lean_bases_get_the_driver_of_the_distribution(tmp_path: Path) -> None:
+    """apt here is Debian's, which knows no driver of Ubuntu's: `kmod` plays one that it knows."""
+    hosts = {name: recorded("Ubuntu-24.04") for name in ("known", "brought")}
+    hosts["focal"] = recorded("Ubuntu-20.04")
+    variables: dict[str, dict[str, object]] = {name: {"danqing_base": "noble-lean"} for name in hosts}
+    variables["brought"] = {"danqing_base": "noble-pytorch"}
+    options = ("--tags", "driver", "-e", json.dumps({"ansible_become": False}))
+    played = play(tmp_path, hosts, variables, *options)
+    assert {name: played.failed(name) for name in hosts} == {
+        "known": True,
+        "brought": False,
+        "focal": True,
+    }
+    text = re.sub(r"\s+", " ", played.text)
+    assert "apt knows no package nvidia-headless-580-server" in text
+    assert "Ubuntu 20.04 has no current NVIDIA server driver" in text
+    (tmp_path / "again").mkdir()
+    packages = json.dumps({"ansible_become": False, "danqing_driver_packages": ["kmod"]})
+    again = play(tmp_path / "again", hosts, variables, "--tags", "driver", "-e", packages)
+    assert again.status == 0, again.text[-3000:]
+    assert "[known]" in again.lines_of("driver : Install the driver of the distribution")
 
 
 def test_the_distributions_differ_in_the_same_variables() -> None:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from danqing.api.auth import AdminAccount, Logins
-from danqing.api.login import local_path
+from danqing.api.login import LoginPages, local_path
 from danqing.app import load_settings
 from tests.api.support import SMALL, assert_four_keys, draw
 from tests.conftest import Server
@@ -241,3 +241,14 @@ def test_a_second_start_keeps_the_password(tmp_path: Path) -> None:
     assert account.check("admin", password) == "admin"
     assert account.check("Admin", password) is None
     assert account.check("admin", password + " ") is None
+
+
+def test_a_box_says_how_its_password_is_got(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logins = Logins.at(tmp_path, load_settings(tmp_path), AdminAccount(tmp_path), "127.0.0.1")
+    pages = LoginPages(logins)
+    assert b"secrets/password" in pages._render("en", "/").body
+    monkeypatch.setenv("DANQING_BOX_DATA", str(tmp_path))
+    for language in ("en", "zh"):
+        body = pages._render(language, "/").body
+        assert b"sudo danqing box password" in body
+        assert b"secrets/password" not in body

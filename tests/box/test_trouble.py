@@ -6,47 +6,49 @@ import json
 import shutil
 import statistics
 import time
+import urllib.error
 from pathlib import Path
 
 import pytest
 
 from tests.box.conftest import Box, until
 
-ROUNDS = 5
-PORT_SECONDS = 3.0
-DRAW_SECONDS = 15.0
+ROUNDS = 3
+DATA = "/var/lib/danqing/data"
+LOCAL = "/etc/danqing/local.env"
 
 
 def gone_for(box: Box) -> float:
     """Seconds until port 80 answers again, whatever it says."""
-    return until(lambda: box.get("/")[0], "answering", 60)
+    return until(lambda: box.get("/")[0], "answering")
 
 
-def test_killed_nginx_is_back_within_three_seconds(box: Box) -> None:
+def test_killed_nginx_is_back(box: Box) -> None:
     box.wait_ready()
     times = []
     for _ in range(ROUNDS):
         box.sh("kill -9 $(systemctl show -p MainPID --value nginx) $(pgrep -x nginx)")
         times.append(gone_for(box))
-    print(f"\nport 80 back after {sorted(round(second, 2) for second in times)} s")
-    assert statistics.median(times) <= PORT_SECONDS
+    print(f"\nnginx: port 80 {statistics.median(times):.2f} s (median of {ROUNDS}; {_told(times)})")
+    assert box.sh("systemctl is-active nginx") == "active"
 
 
 @pytest.mark.parametrize("unit", ["danqing-web", "danqing-engine"])
-def test_killed_app_draws_again_within_fifteen_seconds(box: Box, unit: str) -> None:
+def test_killed_app_draws_again(box: Box, unit: str) -> None:
     port, draw = [], []
     for _ in range(ROUNDS):
         box.wait_ready()
         began = time.monotonic()
         box.sh(f"kill -9 $(systemctl show -p MainPID --value {unit})")
         port.append(gone_for(box))
-        until(lambda: _drawn(box), "drawing", 120)
+        until(lambda: _drawn(box), "drawing")
         draw.append(time.monotonic() - began)
-    print(
-        f"\n{unit}: port {statistics.median(port):.2f} s, a picture {statistics.median(draw):.1f} s (medians of {ROUNDS})"
-    )
-    assert statistics.median(port) <= PORT_SECONDS
-    assert statistics.median(draw) <= DRAW_SECONDS
+    print(f"\n{unit}: port 80 {statistics.median(port):.2f} s (median of {ROUNDS}; {_told(port)})")
+    print(f"{unit}: a picture {statistics.median(draw):.1f} s (median of {ROUNDS}; {_told(draw)})")
+
+
+def _told(times: list[float]) -> str:
+    return ", ".join(f"{seconds:.2f}" for seconds in sorted(times))
 
 
 def _drawn(box: Box) -> bool:
@@ -67,38 +69,49 @@ def test_killed_app_is_a_waiting_page_not_a_bare_error(box: Box) -> None:
     box.wait_ready()
 
 
-def test_full_disk_is_told_and_over_when_there_is_room(box: Box) -> None:
-    """The disk of pictures: a small one is laid over the folder, so that this host's own stays out of it."""
+def _restart(box: Box, between: str) -> None:
+    """Both services down, `between`, both up again and the page there."""
+    box.sh(f"systemctl stop danqing-web danqing-engine; {between}; systemctl start danqing-engine danqing-web")
     box.wait_ready()
-    outputs = "/var/lib/danqing/data/outputs"
-    box.sh(
-        f"systemctl stop danqing-web danqing-engine; mkdir -p {outputs}; mount -t tmpfs -o size=256k,mode=0777 full {outputs}"
+
+
+def test_full_disk_of_pictures_is_told_and_over_when_there_is_room(box: Box) -> None:
+    """A small disk is laid over the folder of pictures, so that this host's own stays out of it."""
+    box.wait_ready()
+    outputs = f"{DATA}/outputs"
+    full = (
+        f"mkdir -p {outputs}; mount -t tmpfs -o size=64k,mode=0777 full {outputs}; head -c 1M /dev/zero >{outputs}/fill"
     )
     try:
-        box.sh(f"chown danqing:danqing {outputs}; head -c 1M /dev/zero > {outputs}/fill; true", check=False)
-        box.sh("systemctl start danqing-engine danqing-web")
-        until(lambda: box.get("/")[0] in (200, 401, 303, 302), "answering", 60)
-        code = _error_of(box)
-        assert code != 200
-        assert box.sh("systemctl is-active danqing-web") == "active"
+        _restart(box, f"{full}; printf 'DANQING_DISK_TRIES=1\\n' >>{LOCAL}")
+        assert _refusal(box) == 507
+        assert box.sh("systemctl is-active danqing-web danqing-engine") == "active\nactive"
     finally:
-        box.sh(
-            f"systemctl stop danqing-web danqing-engine; umount {outputs}; systemctl start danqing-engine danqing-web"
-        )
-    until(lambda: _drawn(box), "drawing", 120)
+        _restart(box, f"umount {outputs}; sed -i /DISK_TRIES/d {LOCAL}")
+    until(lambda: _drawn(box), "drawing")
 
 
-def _error_of(box: Box) -> int:
-    import urllib.error
+def test_full_data_volume_refuses_at_once_and_is_over_when_there_is_room(box: Box) -> None:
+    """The data folder lies on a disk with less room than the reserve; the page goes on."""
+    box.wait_ready()
+    small = f"mkdir -p /run/small; mount -t tmpfs -o size=100m small /run/small; cp -a {DATA}/. /run/small/"
+    try:
+        _restart(box, f"{small}; chown danqing: /run/small; mount --bind /run/small {DATA}")
+        assert _refusal(box) == 507
+    finally:
+        _restart(box, f"umount {DATA}; umount /run/small")
+    until(lambda: _drawn(box), "drawing")
 
+
+def _refusal(box: Box) -> int:
+    """Status of a picture that cannot be stored, 200 where it could."""
     try:
         box.draw()
     except urllib.error.HTTPError as error:
         told = error.read().decode("utf-8", "replace")
         print(f"\nfull disk: {error.code} {told[:200]}")
+        assert json.loads(told)["error"] == "DiskFull"
         return error.code
-    except OSError:
-        return 0
     return 200
 
 
@@ -120,11 +133,11 @@ def test_moved_clock_stops_nothing(box: Box, moved: str) -> None:
         box.sh(f"printf '{text}\\n' > /run/systemd/system/{unit}.service.d/clock.conf")
     try:
         box.sh("systemctl daemon-reload; systemctl restart danqing-engine danqing-web")
-        until(lambda: _drawn(box), "drawing", 120)
+        until(lambda: _drawn(box), "drawing")
         assert box.sh("systemctl is-active danqing-web danqing-engine") == "active\nactive"
     finally:
         box.sh(f"rm -r {folders}; systemctl daemon-reload; systemctl restart danqing-engine danqing-web")
-    until(lambda: _drawn(box), "drawing", 120)
+    until(lambda: _drawn(box), "drawing")
 
 
 def test_spot_notice_holds_the_queue_and_stops_in_time(launch_spot: Box) -> None:
@@ -132,7 +145,7 @@ def test_spot_notice_holds_the_queue_and_stops_in_time(launch_spot: Box) -> None
     box.wait_ready()
     notice = {"action": "terminate", "time": "2030-01-01T00:00:00Z"}
     box.made.ask("metadata", instance=box.instance, path="spot/instance-action", value=json.dumps(notice))
-    seconds = until(lambda: box.sh("systemctl is-active danqing-web", check=False) != "active", "stopped", 110)
+    seconds = until(lambda: box.sh("systemctl is-active danqing-web", check=False) != "active", "stopped")
     print(f"\nspot notice to services stopped: {seconds:.1f} s")
     status, page = box.get("/")
     assert status
@@ -154,7 +167,7 @@ def test_driver_too_old_is_a_clear_page_and_no_restart_loop(box: Box) -> None:
         f"sed -i \"s/^cuda.*/cuda: str = '12.6'/\" {version}; systemctl stop danqing-engine; systemctl start danqing-engine; true"
     )
     try:
-        until(lambda: box.sh("systemctl is-active danqing-engine", check=False) != "active", "refused", 60)
+        until(lambda: box.sh("systemctl is-active danqing-engine", check=False) != "active", "refused")
         restarts = box.sh("systemctl show -p NRestarts --value danqing-engine")
         time.sleep(5)
         assert box.sh("systemctl show -p NRestarts --value danqing-engine") == restarts
@@ -167,4 +180,4 @@ def test_driver_too_old_is_a_clear_page_and_no_restart_loop(box: Box) -> None:
         assert "driver" in told or "驱动" in told or "driver" in box.sh("cat /run/danqing/status.json")
     finally:
         box.sh(f"mv /root/version.py {version}; rm /usr/bin/nvidia-smi; systemctl restart danqing-engine; true")
-    until(lambda: _drawn(box), "drawing", 120)
+    until(lambda: _drawn(box), "drawing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -179,3 +180,28 @@ def test_both_languages_have_the_same_fields(kind: errors.ErrorKind) -> None:
 
 def test_every_code_that_is_mapped_has_a_sentence() -> None:
     assert set(errors._PLAIN.values()) <= set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("HTTPS_PROXY", "http://127.0.0.1:9", "no_endpoint"),
+        ("HTTPS_PROXY", "nowhere:xx", "no_endpoint"),
+        ("AWS_ENDPOINT_URL", "nonsense", "bad_setup"),
+        ("AWS_CONFIG_FILE", "{broken}", "bad_setup"),
+    ],
+)
+def test_base_is_looked_for_without_a_network(
+    aws: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, code: str
+) -> None:
+    (tmp_path / "broken").write_text("[default\nfoo")
+    value = value.format(broken=tmp_path / "broken")
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(key, "x")
+    for key in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv(name, value)
+    error = refused("check-base", "--region", REGION)
+    assert error.code == code
+    assert error.text("zh") != error.text("en")
+    assert value.removeprefix("http://") in str(error)

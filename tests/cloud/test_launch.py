@@ -68,6 +68,9 @@ def test_another_launch_closes_what_was_open(aws: Emulator, cloud: Cloud, image:
     key = cloud.ec2.create_key_pair(KeyName="mine")["KeyName"]
     text = start(aws, "--key", key, "--ssh-cidr", "198.51.100.0/24")
     assert "ssh ubuntu@" in text
+    cloud.ec2.create_tags(Resources=[image], Tags=[{"Key": "danqing:user", "Value": "admin"}])
+    run("terminate", "--yes", "--region", REGION, "--endpoint", aws.url)
+    assert "ssh admin@" in start(aws, "--key", key, "--ssh-cidr", "198.51.100.0/24")
     group = cloud.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["danqing-danqing"]}])
     rules = group["SecurityGroups"][0]["IpPermissions"]
     opened = {(rule["FromPort"], net["CidrIp"]) for rule in rules for net in rule["IpRanges"]}

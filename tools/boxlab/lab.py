@@ -160,6 +160,8 @@ def create(base: Path, wheelhouse: Path, kept: Kept | None = None) -> Lab:
     (lab.folder / "amis.json").write_text(json.dumps(images))
     _start(lab)
     lab.client().import_key_pair(KeyName=KEY_NAME, PublicKeyMaterial=lab.key.with_suffix(".pub").read_bytes())
+    if kept:
+        lab.client().create_tags(Resources=[kept.image], Tags=[{"Key": "danqing:user", "Value": "admin"}])
     return lab
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from html import escape
 from pathlib import Path
 from string import Template
@@ -15,6 +16,8 @@ from danqing.api.errors import SafeJson, language_of_request
 from danqing.errors import DanqingError, Language
 
 PAGE = Path(__file__).parent / "pages" / "login.html"
+BOX = "DANQING_BOX_DATA"
+"""In the environment of a machine that is a box: its password is kept elsewhere."""
 FORM_LIMIT = 16 * 1024
 """Bytes of the form."""
 
@@ -34,6 +37,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "password": "Password",
         "submit": "Log in",
         "hint": "The password made at first start is on the server: <code>secrets/password</code> in the data folder.",
+        "box": "The password is on the machine: <code>sudo danqing box password</code>.",
     },
     "zh": {
         "title": "登录",
@@ -43,6 +47,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "password": "密码",
         "submit": "登录",
         "hint": "首次启动时生成的密码保存在服务器数据目录的 <code>secrets/password</code> 文件中。",
+        "box": "密码在这台机器上：<code>sudo danqing box password</code>。",
     },
 }
 
@@ -101,8 +106,10 @@ class LoginPages:
         self, language: Language, target: str, *, name: str = ADMIN, error: str = "", status: int = 200
     ) -> Response:
         told = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
+        words = WORDS[language]
         text = self._page.substitute(
-            WORDS[language],
+            words,
+            hint=words["box" if BOX in os.environ else "hint"],
             language=language,
             next=escape(target, quote=True),
             name=escape(name, quote=True),

@@ -65,6 +65,12 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "无法连接 {endpoint}。请检查网络、代理（HTTPS_PROXY）和区域名称。",
     ),
     (
+        "bad_setup",
+        MEND,
+        "What this machine says of AWS (environment, ~/.aws/config) cannot be used: {reason}.",
+        "本机的 AWS 设置（环境变量、~/.aws/config）无法使用：{reason}。",
+    ),
+    (
         "unknown_region",
         MEND,
         "“{region}” is no region name. Examples: us-east-1, eu-central-1, ap-east-1, cn-north-1.",
@@ -344,11 +350,15 @@ def explained(error: Exception, **known: ParamValue) -> Exception:
         return CloudError("aws", operation="?", message="the answer is not AWS's", code="ResponseParserError")
     if isinstance(error, boto.WaiterError):
         return CloudError("aws", operation="wait", message=str(error), code="Waiter")
+    if isinstance(error, boto.BotoCoreError) or (isinstance(error, ValueError) and "ndpoint" in str(error)):
+        return CloudError("bad_setup", reason=str(error).rstrip("."))
     return error
 
 
 def _address(error: Exception) -> str:
-    return str(getattr(error, "kwargs", {}).get("endpoint_url", error))
+    """What did not answer: the service, or the proxy before it."""
+    known = getattr(error, "kwargs", {})
+    return str(known.get("endpoint_url") or known.get("proxy_url") or known.get("error") or error)
 
 
 def _of_answer(error: Any, known: Mapping[str, ParamValue]) -> CloudError:

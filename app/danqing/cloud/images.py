@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from danqing.cloud.errors import CloudError
 from danqing.cloud.network import PROJECT
 
 NAME = "danqing-*"
+UBUNTU = "ubuntu"
 PARAMETER = "/danqing/ami/latest"
 COPY_WAIT = {"Delay": 15, "MaxAttempts": 240}
 """Copying tens of gigabytes to another continent takes up to an hour."""
@@ -82,6 +84,14 @@ def resolve(cloud: Cloud, wanted: str = "") -> Image:
     if not rows:
         raise CloudError("image_missing", image=wanted, region=cloud.region)
     return _ready(Image.of(rows[0]))
+
+
+def login_of(cloud: Cloud, image: str) -> str:
+    """Name of the user that a key pair opens: the base's, written down at the bake; Ubuntu's where nothing is known."""
+    with contextlib.suppress(CloudError), cloud.told():
+        rows = cloud.ec2.describe_images(ImageIds=[image], IncludeDeprecated=True)["Images"]
+        return tags_of(rows[0]).get("danqing:user", UBUNTU) if rows else UBUNTU
+    return UBUNTU
 
 
 def _ready(image: Image) -> Image:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from danqing.cloud import facts, instances, volumes, waiting
+from danqing.cloud import images as ours
 from danqing.cloud.clients import Cloud
 from danqing.cloud.instances import Instance
 
@@ -41,7 +42,7 @@ def before(cloud: Cloud, wish: Wish) -> list[Line]:
 def after(cloud: Cloud, wish: Wish, instance: Instance) -> list[Line]:
     """Where the page is, how to get the password, how to end it."""
     shell = f"aws ssm start-session --region {cloud.region} --target {instance.id}"
-    login = f"ssh ubuntu@{instance.address}" if wish.key else shell
+    login = f"ssh {ours.login_of(cloud, instance.image)}@{instance.address}" if wish.key else shell
     return [
         (f"The page: {instance.url}  (user admin)", f"页面：{instance.url}（用户 admin）"),
         (f"The password: {login}", f"密码：{login}"),
