@@ -113,3 +113,71 @@ def test_aspects_keep_the_area(aspect: str, native: int) -> None:
     assert width % 8 == height % 8 == 0
     assert width * height == pytest.approx(native * native, rel=0.13)
     assert width / height == pytest.approx(across / down, rel=0.13)
+
+
+NAME = "a" * 64
+
+
+def request(**values: Any) -> Any:
+    return request_of({**GOOD, **values}, LIMITS)
+
+
+def test_hires_refiner_and_variation_only_when_switched_on() -> None:
+    boxes = {
+        "hires_scale": 1.5,
+        "hires_denoise": 0.4,
+        "hires_sampler": "Euler a",
+        "subseed": 7,
+        "subseed_strength": 0.3,
+    }
+    plain = request(**boxes)
+    assert (plain.hires, plain.subseed_strength, plain.denoising_strength) == (None, 0, None)
+    full = request(
+        **boxes, hires_on=True, variation_on=True, refiner_on=True, refiner_checkpoint="x", refiner_switch_at=0.8
+    )
+    assert (full.hires.scale, full.hires.sampler, full.denoising_strength) == (1.5, "Euler a", 0.4)
+    assert (full.subseed, full.subseed_strength, full.refiner_checkpoint) == (7, 0.3, "x")
+
+
+def test_image_tabs_need_a_picture_and_inpainting_a_mask() -> None:
+    assert refused(tab="img2img").params["field"] == "init"
+    assert refused(tab="inpaint").params["field"] == "inpaint_image"
+    assert refused(tab="inpaint", inpaint_image=NAME).params["field"] == "inpaint_mask"
+    assert refused(tab="extras").params["field"] == "extras_images"
+    drawn = request(tab="img2img", init=NAME, init_sketch="b" * 64, denoise=0.6, resize_mode=2, hires_on=True)
+    assert (drawn.kind, drawn.init_images, drawn.denoising_strength) == ("img2img", ("b" * 64,), 0.6)
+    assert drawn.hires is None
+
+
+def test_inpainting() -> None:
+    boxes = {"mask_blur": 9, "mask_fill": 2, "mask_area": 1, "mask_padding": 16, "mask_invert": 1}
+    drawn = request(tab="inpaint", inpaint_image=NAME, inpaint_mask=NAME, soft_on=True, soft_detail=4, **boxes).inpaint
+    assert (drawn.blur_x, drawn.fill, drawn.only_masked, drawn.padding, drawn.invert) == (9, 2, True, 16, True)
+    assert drawn.soft.detail == 4
+
+
+def test_upscaling_takes_all_pictures() -> None:
+    asked = request(tab="extras", extras_images=f"{NAME} {'b' * 64}", extras_resize=3, extras_upscaler_1="Lanczos")
+    assert (asked.kind, len(asked.init_images), asked.extras.resize) == ("extras", 2, 3)
+
+
+def test_scripts_by_tab_with_their_boxes() -> None:
+    box = "script_x-y-z-plot_x_values"
+    plot = request(script_txt2img="x/y/z plot", **{box: "1,2"}).script
+    assert (plot.name, plot.args["x_values"], plot.args["csv_mode"]) == ("x/y/z plot", "1,2", True)
+    assert request(script_img2img="loopback").script is None
+    assert refused(script_txt2img="no such script").code == "unknown_script"
+    loop = request(tab="img2img", init=NAME, script_img2img="loopback", script_loopback_loops=3.0).script
+    assert loop.args["loops"] == 3
+
+
+def test_units_that_are_switched_on() -> None:
+    unit = {"control1_on": True, "control1_module": "canny", "control1_model": "edges [12345678]", "control1_res": -1.0}
+    found = request(**unit, control1_image=NAME, control1_start=0.1, control0_model="other").control
+    assert [(one.module, one.model, one.guidance_start) for one in found] == [("canny", "edges [12345678]", 0.1)]
+    assert refused(control2_on=True).params["field"] == "control_model"
+
+
+def test_options_of_the_reader_and_of_a_pasted_text() -> None:
+    drawn = request(options_pasted=["eta_noise_seed_delta: 31337", "nonsense: 1"], vae="None")
+    assert (drawn.options.eta_noise_seed_delta, drawn.options.sd_vae) == (31337, "None")

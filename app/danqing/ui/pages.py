@@ -15,6 +15,7 @@ from danqing.library.networks import Networks
 from danqing.library.vaes import vae_files
 from danqing.options import DrawOptions
 from danqing.ui.render import prompt_of
+from danqing.ui.uploads import KINDS
 from danqing.ui.words import say
 from danqing.ui.words_options import GROUPS, OPTIONS
 from danqing.upscale.catalog import upscalers
@@ -28,11 +29,11 @@ SHOWN = tuple(OPTIONS)
 """Options that the page lets people set."""
 
 
-def gallery(pictures: Sequence[Picture], language: Language, *, more: bool) -> str:
-    """Cards of pictures, and a button for older ones where there are `more`."""
+def gallery(pictures: Sequence[Picture], liked: set[str], language: Language, *, more: bool) -> str:
+    """Cards of pictures, and a button for older ones where there are `more`. `liked`: ids of favourites."""
     if not pictures:
         return f'<p class="dq-none">{escape(say("none_found", language))}</p>'
-    cards = "".join(_picture(picture, language) for picture in pictures)
+    cards = "".join(_picture(picture, picture.id in liked, language) for picture in pictures)
     older = (
         f'<button type="button" class="dq-button dq-older" data-before="{pictures[-1].created!r}">'
         f"{escape(say('more_pictures', language))}</button>"
@@ -42,7 +43,7 @@ def gallery(pictures: Sequence[Picture], language: Language, *, more: bool) -> s
     return cards + older
 
 
-def _picture(picture: Picture, language: Language) -> str:
+def _picture(picture: Picture, favourite: bool, language: Language) -> str:
     alt = escape(prompt_of(picture.infotext) or say("no_prompt", language))
     chosen, liked = escape(say("select", language)), escape(say("favourite", language))
     return (
@@ -50,7 +51,7 @@ def _picture(picture: Picture, language: Language) -> str:
         f' data-info="{escape(picture.infotext)}" data-w="{picture.width}" data-h="{picture.height}" title="{alt}">'
         f'<img src="/pictures/{escape(picture.id)}" alt="{alt}" width="{picture.width}" height="{picture.height}"'
         f' loading="lazy" decoding="async"></button><input type="checkbox" aria-label="{chosen}">'
-        f'<button type="button" class="dq-like" aria-label="{liked}" aria-pressed="false">'
+        f'<button type="button" class="dq-like" aria-label="{liked}" aria-pressed="{str(favourite).lower()}">'
         '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M12 20.500 4.200 12.700a5 5 0 0 1 7.100-7.100l.7.700.7-.7'
         'a5 5 0 0 1 7.100 7.100z"/></svg></button></figure>'
     )
@@ -65,9 +66,12 @@ class _Row:
     action: str = ""
 
 
-def models(context: UiContext, language: Language) -> str:
-    """Everything on disk by kind: name, hash, size, notes; a checkpoint can be chosen and a network put into the prompt."""
-    return "".join(
+def models(context: UiContext, language: Language, *, uploads: bool = False) -> str:
+    """Everything on disk by kind: name, hash, size, notes; a checkpoint can be chosen and a network put into the prompt.
+
+    `uploads`: whether the reader may add files.
+    """
+    return (_upload(language) if uploads else "") + "".join(
         _section(kind, folder, list(rows), language)
         for kind, folder, rows in (
             ("checkpoint", "models/Stable-diffusion", _checkpoints(context)),
@@ -78,6 +82,17 @@ def models(context: UiContext, language: Language) -> str:
             ("control", "models/ControlNet", (_Row(c.name, c.path, c.hash) for c in Controls(context.data).all())),
             ("upscaler", "models/ESRGAN", (_Row(u.name, u.path) for u in upscalers(context.data) if u.path)),
         )
+    )
+
+
+def _upload(language: Language) -> str:
+    """A kind to choose, a file to choose, and where the progress stands."""
+    kinds = "".join(f'<option value="{kind}">{escape(say(f"kind_{kind}", language))}</option>' for kind in KINDS)
+    word = escape(say("upload", language))
+    return (
+        f'<div class="dq-shelf-tools dq-upload" data-done="{escape(say("uploaded", language))}">'
+        f'<select aria-label="{word}">{kinds}</select><label class="dq-button">{word}<input type="file" hidden></label>'
+        "<progress max='1' value='0' hidden></progress><span role='status'></span></div>"
     )
 
 

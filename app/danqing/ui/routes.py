@@ -14,12 +14,13 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from danqing.errors import DanqingError
 from danqing.gallery import inputs
 from danqing.gallery.reading import read_image
+from danqing.gallery.shares import Shares
 from danqing.gallery.shelf import Shelf
 from danqing.prompt.chunks import token_count
 from danqing.prompt.terms import has_chinese, matching, translated
 from danqing.prompt.tokenizer import default_tokenizer
 from danqing.request import input_path
-from danqing.ui import browser, pages
+from danqing.ui import browser, pages, uploads
 from danqing.ui.wording import translates
 from danqing.ui.words import language_of
 
@@ -58,6 +59,8 @@ class Routes:
             ("/ui/networks", "GET", self.networks),
             ("/ui/gallery", "GET", self.gallery),
             ("/ui/pictures", "POST", self.pictures),
+            ("/ui/like", "POST", self.like),
+            ("/ui/uploads/{kind}", "POST", self.upload),
             ("/ui/zip", "GET", self.archive),
             ("/ui/models", "GET", self.models),
             ("/ui/settings", "GET", self.settings),
@@ -68,6 +71,10 @@ class Routes:
     def _shelf(self) -> Shelf:
         gallery = self.context.service.gallery
         return Shelf(gallery, gallery.database)
+
+    def _shares(self) -> Shares:
+        gallery = self.context.service.gallery
+        return Shares(gallery, gallery.database)
 
     async def keep(self, request: Request) -> Response:
         """Stores the picture in the body; its name, size and infotext."""
@@ -141,9 +148,18 @@ class Routes:
             moment = float(before) if before else float("inf")
         except ValueError:
             moment = float("inf")
+        only = request.query_params.get("liked") == "1"
         owner = self.context.owner_of(request)
-        found = await asyncio.to_thread(self._shelf().search, owner, words, before=moment, limit=PAGE)
-        return _html(pages.gallery(found, reader(request), more=len(found) == PAGE))
+        found = await asyncio.to_thread(self._shelf().search, owner, words, before=moment, limit=PAGE, favourites=only)
+        liked = await asyncio.to_thread(self._shares().favourites, owner)
+        return _html(pages.gallery(found, liked, reader(request), more=len(found) == PAGE))
+
+    async def like(self, request: Request) -> Response:
+        """Makes a picture a favourite of its owner, or no longer one."""
+        wanted = await _body(request)
+        owner, picture = self.context.owner_of(request), str(wanted.get("picture", ""))
+        await asyncio.to_thread(self._shares().like, owner, picture, wanted.get("liked") is True)
+        return JSONResponse({})
 
     async def pictures(self, request: Request) -> Response:
         """Deletes pictures or brings them back."""
@@ -171,7 +187,21 @@ class Routes:
 
     async def models(self, request: Request) -> Response:
         """What is on disk."""
-        return _html(await asyncio.to_thread(pages.models, self.context, reader(request)))
+        may = uploads.may(self.context.owner_of(request))
+        return _html(await asyncio.to_thread(pages.models, self.context, reader(request), uploads=may))
+
+    async def upload(self, request: Request) -> Response:
+        """A piece of a model's file; the last one has it checked and put into its folder."""
+        query, kind = request.query_params, request.path_params["kind"]
+        piece = uploads.Piece(
+            self.context.owner_of(request),
+            kind,
+            query.get("name", ""),
+            query.get("offset", ""),
+            query.get("last") == "1",
+        )
+        body = await request.body()
+        return JSONResponse({"bytes": await asyncio.to_thread(uploads.take, self.context.data, piece, body)})
 
     async def settings(self, request: Request) -> Response:
         """This reader's options as a form."""

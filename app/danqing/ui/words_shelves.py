@@ -34,6 +34,8 @@ SHELVES: Mapping[str, tuple[str, str]] = {
     "model_size": ("Size", "大小"),
     "model_note": ("Notes", "说明"),
     "model_none": ("None yet. Put files into {folder}.", "还没有。请把文件放入 {folder}。"),
+    "upload": ("Upload a file", "上传文件"),
+    "uploaded": ("Checked and in place: ", "已检查并就位："),
     "reset": ("Default", "恢复默认"),
     "search_settings": ("Search settings…", "搜索设置……"),
     "settings_note": (

@@ -2,7 +2,7 @@
 (() => {
   const page = window.danqing;
   const shelf = (name) => document.querySelector(`[data-shelf="${name}"]`);
-  const liked = () => { try { return new Set(JSON.parse(localStorage.getItem('danqing-liked') || '[]')); } catch { return new Set(); } };
+  const PIECE = 32 * 1024 * 1024;
   let gone = [];
 
   page.tab = (tab, ofText, ofImage) => {
@@ -21,7 +21,8 @@
     const frame = shelf(name);
     if (!frame) return;
     const search = document.querySelector(`[data-search="${name}"]`);
-    const answer = await fetch(`/ui/${name}?q=${encodeURIComponent(search?.value || '')}&before=${before}`);
+    const liked = name === 'gallery' && document.querySelector('[data-liked]').checked ? '1' : '';
+    const answer = await fetch(`/ui/${name}?q=${encodeURIComponent(search?.value || '')}&before=${before}&liked=${liked}`);
     const text = await answer.text();
     if (before) frame.querySelector('.dq-older')?.replaceWith(document.createRange().createContextualFragment(text)); else frame.innerHTML = text;
     if (name === 'gallery') marks();
@@ -29,12 +30,6 @@
   }
 
   function marks() {
-    const mine = liked();
-    for (const piece of document.querySelectorAll('.dq-piece')) {
-      const yes = mine.has(piece.querySelector('.dq-thumb').dataset.id);
-      piece.querySelector('.dq-like').setAttribute('aria-pressed', String(yes));
-      piece.hidden = !yes && document.querySelector('[data-liked]').checked;
-    }
     const count = chosen().length;
     const bar = document.querySelector('.dq-chosen');
     bar.hidden = !count;
@@ -61,6 +56,28 @@
     } catch (error) { page.notice(error.message); load('settings'); }
   }
   const valueOf = (input) => input.type === 'checkbox' ? input.checked : input.type === 'number' ? Number(input.value) : input.value;
+
+  // A model in pieces, so that a file of gigabytes passes; what came before a failure is not kept.
+  async function upload(frame, file) {
+    const bar = frame.querySelector('progress'), line = frame.querySelector('[role=status]'), kind = frame.querySelector('select').value;
+    bar.hidden = false;
+    line.textContent = file.name;
+    try {
+      for (let at = 0; at === 0 || at < file.size; at += PIECE) {
+        const last = at + PIECE >= file.size ? '1' : '';
+        const path = `/ui/uploads/${kind}?name=${encodeURIComponent(file.name)}&offset=${at}&last=${last}`;
+        await page.ask(path, file.slice(at, at + PIECE), 'application/octet-stream');
+        bar.value = Math.min(1, (at + PIECE) / file.size);
+      }
+      await load('models');
+      document.querySelector('.dq-upload [role=status]').textContent = frame.dataset.done + file.name;
+      document.querySelector('#dq-refresh')?.click();
+    } catch (error) {
+      bar.hidden = true;
+      line.textContent = '';
+      page.notice(error.message);
+    }
+  }
 
   page.information = (text, name) => {
     const frame = document.querySelector('#dq-information');
@@ -97,10 +114,9 @@
     if (at('.dq-shelf [data-do=open]')) page.clicked(event);
     if (at('.dq-shelf [data-insert]')) page.choose('txt2img');
     if (at('.dq-like')) {
-      const mine = liked(), id = at('.dq-piece').querySelector('.dq-thumb').dataset.id;
-      if (!mine.delete(id)) mine.add(id);
-      try { localStorage.setItem('danqing-liked', JSON.stringify([...mine])); } catch { /* private windows may refuse */ }
-      marks();
+      const heart = at('.dq-like'), liked = heart.getAttribute('aria-pressed') !== 'true';
+      heart.setAttribute('aria-pressed', String(liked));
+      page.post('/ui/like', { picture: at('.dq-piece').querySelector('.dq-thumb').dataset.id, liked }).catch((error) => page.notice(error.message));
     }
     if (at('[data-reset]')) {
       const row = at('.dq-option'), input = row.querySelector('input, select');
@@ -112,7 +128,9 @@
   document.addEventListener('change', (event) => {
     const row = event.target.closest?.('.dq-option');
     if (row) set(row, valueOf(event.target));
-    if (event.target.closest?.('.dq-piece') || event.target.matches?.('[data-liked]')) marks();
+    if (event.target.closest?.('.dq-piece')) marks();
+    if (event.target.matches?.('[data-liked]')) load('gallery');
+    if (event.target.matches?.('.dq-upload input')) upload(event.target.closest('.dq-upload'), event.target.files[0]);
   });
   let timer = 0;
   document.addEventListener('input', (event) => {

@@ -7,7 +7,7 @@
   async function ask(path, body, type) {
     const answer = await fetch(path, { method: 'POST', body, headers: { 'Content-Type': type } });
     const told = await answer.json();
-    if (!answer.ok) throw new Error(told.detail || told.error || answer.statusText);
+    if (!answer.ok) throw new Error(told.errors || (typeof told.detail === 'string' && told.detail) || answer.statusText);
     return told;
   }
   const keep = (blob) => ask('/ui/inputs', blob, 'application/octet-stream');
@@ -92,7 +92,10 @@
       tray.hidden = names.length < 2;
       tray.replaceChildren(...(names.length > 1 ? names.map((name) => Object.assign(document.createElement('img'), { src: shot(name), alt: '' })) : []));
       this.image.src = one ? shot(names[0]) : 'data:,';
-      if (one && this.paint) this.image.onload = () => this.redraw();
+      this.image.onload = () => {
+        this.image.parentNode.style.cssText = `--w:${this.image.naturalWidth};--h:${this.image.naturalHeight}`;
+        if (this.paint) this.redraw();
+      };
       this.marks();
     }
 
@@ -254,7 +257,7 @@
     } catch (error) { page.notice(error.message); }
   };
 
-  Object.assign(page, { keep, post, write, find });
+  Object.assign(page, { ask, keep, post, write, find });
   document.addEventListener('paste', (event) => {
     const files = [...(event.clipboardData?.files || [])].filter((file) => file.type.startsWith('image/'));
     const well = files.length && wells.get({ img2img: 'init', inpaint: 'inpaint_image', extras: 'extras_images', info: 'info_image' }[document.body.dataset.tab]);
