@@ -22,6 +22,7 @@ from danqing.engine.engine import Engine
 from danqing.engine.runner import Runner
 from danqing.engine.scheduler import Limits
 from danqing.engine.schedules import ModelSigmas, linear_alphas
+from danqing.engine.studio import Studio
 from danqing.library.architecture import Architecture
 from danqing.library.index import Checkpoint, Library
 from danqing.library.shapes import TextShape, UnetShape, VaeShape
@@ -90,11 +91,13 @@ def bare(model: models.Model, rows: int, side: int) -> float:
 def compare(name: str, model: models.Model, jobs: int, side: int, steps: int) -> dict[str, Cell]:
     """`steps` engine steps of `jobs` jobs with CFG, a bare forward of the same rows after each."""
     limits = Limits(rows=2 * jobs, denoise_budget=2**31, gain=10.0)
+    data = Path("data")
+    studio = Studio.of(data, Library(data))
     engine = Engine(
         Runner(torch.device("cpu")),
         OneModel(model),
         lambda message: None,
-        make_plan=lambda request, index, track: plans.text_to_image(request, index, model.checkpoint, track),
+        make_plan=lambda request, index, track: plans.plan(request, index, studio.fresh(), track),
         measure=plans.measure,
         limits=limits,
     )

@@ -15,10 +15,7 @@ from danqing.engine.scheduler import Limits
 from danqing.engine.store import ModelStore
 from danqing.engine.studio import Studio
 from danqing.engine.vae import free_memory
-from danqing.library.controls import Controls
-from danqing.library.embeddings import Embeddings
 from danqing.library.index import Checkpoint, Library
-from danqing.library.networks import Networks
 from danqing.request import GenerateRequest
 from danqing.settings import Settings
 
@@ -50,7 +47,7 @@ class Workshop:
         self.device = choose_device(settings.get_str("engine_device"))
         self.dtype = choose_dtype(settings.get_str("engine_dtype"), self.device)
         self.library = Library(data)
-        self.studio = Studio(data, self.library, Networks(data), Embeddings(data), Controls(data))
+        self.studio = Studio.of(data, self.library)
         self.runner = Runner(self.device, settings.get_int("engine_threads"))
         self.models = ModelStore(self._load, settings.get_int("engine_models"), self.runner.forget, self._load_vae)
         self.runner.kept_elsewhere += [

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from danqing.engine.control import ControlStore
 from danqing.engine.networks import Resolved, resolve
 from danqing.errors import DanqingError
+from danqing.library.controls import Controls
+from danqing.library.embeddings import Embeddings
+from danqing.library.networks import Networks
 from danqing.library.vaes import choose
 from danqing.prompt.networks import network_tags
 from danqing.request import GenerateRequest, input_path
@@ -18,10 +21,7 @@ from danqing.request import GenerateRequest, input_path
 if TYPE_CHECKING:
     from PIL import Image
 
-    from danqing.library.controls import Controls
-    from danqing.library.embeddings import Embeddings
     from danqing.library.index import Checkpoint, Library
-    from danqing.library.networks import Networks
 
 
 Made = TypeVar("Made")
@@ -44,6 +44,11 @@ class Studio:
     """What was made of input pictures not long ago, by what it was made from."""
     held: dict[str, Image.Image] = field(default_factory=dict)
     """Pictures that a script keeps between its steps."""
+
+    @classmethod
+    def of(cls, data: Path, library: Library) -> Studio:
+        """The studio of a data root."""
+        return cls(data, library, Networks(data), Embeddings(data), Controls(data))
 
     def fresh(self) -> Studio:
         """The same with nothing held, for one plan."""
