@@ -14,7 +14,7 @@ export PYTHON TORCH_INDEX
 
 BIN := .venv/bin
 
-.PHONY: help setup run test lint format bench mini lock clean
+.PHONY: help setup run test lint format bench soak mini lock clean
 
 help: ## list the targets
 	@printf 'Danqing 丹青\n\n'
@@ -41,6 +41,9 @@ format: setup ## let ruff put the code in order
 
 bench: setup ## run the benchmarks: tables here, JSON files in bench/out/
 	@$(BIN)/python -m bench
+
+soak: setup ## 200 kills of web and engine under load, then 2,000 jobs of mixed kinds: nothing may be lost (hours)
+	@$(BIN)/python -m bench.faults --kills 200 --jobs 2000 --clients 20
 
 mini: setup ## train danqing-mini, the miniature model, again under DATA/mini (goes on where it was stopped)
 	@$(BIN)/python -m danqing.mini train --out '$(DATA)/mini' --minutes '$(MINUTES)' --resume
