@@ -11,7 +11,7 @@ from tests.browser.conftest import Open, draw, finish, shoot
 SIZES = {"phone": 360, "desk": 1280}
 TOAST = "[data-testid=toast-text]"
 SEED = "#dq-seed :is(input, textarea)"
-PROPER_NAMES = {"Danqing", "CFG", "DPM", "danqing", "mini", "CLIP"}
+PROPER_NAMES = {"Danqing", "CFG", "DPM", "danqing", "mini", "CLIP", "ControlNet", "LoRA", "VAE"}
 
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])

@@ -34,6 +34,29 @@ DESK: Mapping[str, tuple[str, str]] = {
     "english": ("What the model reads (you can change it)", "送给模型的英文（可修改）"),
     "english_negative": ("Negative, as the model reads it", "送给模型的反向提示词"),
     "options_pasted": ("Settings that came with the text", "随参数带来的设置"),
+    # How prompts are written
+    "guide": ("How to write a prompt", "提示词怎么写"),
+    "guide_order": (
+        "Say the subject first, then what it does and wears, the place, the light, the style. What comes first counts most.",
+        "先写主体，再写动作与服饰、地点、光线、风格；越靠前的词影响越大。",
+    ),
+    "guide_commas": ("Part the pieces by commas.", "各部分用逗号隔开，中文逗号也可以。"),
+    "guide_weights": (
+        "(word:1.3) makes a piece count more, (word:0.7) less; 0.6 to 1.4 is sensible. Ctrl+↑ and Ctrl+↓ do it for you.",
+        "(词:1.3) 加强，(词:0.7) 减弱，0.6 到 1.4 较合适；用 Ctrl+↑ 与 Ctrl+↓ 即可调整。",
+    ),
+    "guide_schedule": (
+        "[day:night:0.5] changes from one to the other half way; [cat|fox] takes turns at every step.",
+        "[白天:夜晚:0.5] 在一半时由前者换成后者；[猫|狐狸] 每步交替。",
+    ),
+    "guide_negative": (
+        "The negative prompt holds what must not appear. Short lists work best: blurry, text, extra fingers.",
+        "反向提示词写不想出现的内容，简短为好，例如：模糊、文字、多余的手指。",
+    ),
+    "guide_networks": (
+        "<lora:name:0.8> calls a LoRA; the names of embeddings are words. Emoji are read too.",
+        "<lora:名称:0.8> 调用 LoRA；嵌入直接写名称；表情符号也能识别。",
+    ),
     # Sections
     "more": ("More", "更多参数"),
     "vae": ("VAE", "VAE 模型"),

@@ -8,10 +8,13 @@ import gradio as gr
 
 from danqing.ui.components.controls import menu, radio, text
 from danqing.ui.components.icons import icon
+from danqing.ui.render import bilingual
 from danqing.ui.words import label
 
 if TYPE_CHECKING:
     from danqing.ui.board import Board
+
+GUIDE = ("order", "commas", "weights", "schedule", "negative", "networks")
 
 TRANSLATE = ("auto", "always", "never")
 
@@ -26,9 +29,16 @@ def build(board: Board) -> None:
             with gr.Column(elem_id="dq-translation"):
                 text(board, "english", lines=2)
                 text(board, "english_negative", lines=1)
+            gr.HTML(_guide(), elem_id="dq-guide", apply_default_css=False)
             gr.HTML('<div class="dq-browser" hidden></div>', elem_id="dq-browser", apply_default_css=False)
             _styles(board)
         _begin(board)
+
+
+def _guide() -> str:
+    """How prompts are written, folded up."""
+    rows = "".join(f"<li>{bilingual(f'guide_{part}')}</li>" for part in GUIDE)
+    return f'<details class="dq-guide"><summary>{bilingual("guide")}</summary><ul>{rows}</ul></details>'
 
 
 def _styles(board: Board) -> None:

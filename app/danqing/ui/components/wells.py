@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from danqing.ui.components.controls import elem, hidden
 from danqing.ui.render import bilingual
+from danqing.ui.words import both
 
 if TYPE_CHECKING:
     from danqing.ui.board import Board
@@ -37,7 +39,7 @@ def well(board: Board, name: str, *, paint: str = "", painted: str = "", many: b
         attributes += f' data-paint="{paint}" data-painted="{elem(painted)}"'
     if many:
         attributes += ' data-many="1"'
-    html = f'<div class="dq-well"{attributes}>{_drop(many)}{_tray()}{_tools(paint)}</div>'
+    html = f'<div class="dq-well"{attributes}>{_drop(many)}{_tray(word or name)}{_tools(paint)}</div>'
     gr.HTML(html, elem_classes="dq-well-frame", apply_default_css=False)
 
 
@@ -49,8 +51,9 @@ def _drop(many: bool) -> str:
     )
 
 
-def _tray() -> str:
-    return '<div class="dq-board" hidden><img alt=""><canvas></canvas></div><div class="dq-tray" hidden></div>'
+def _tray(word: str) -> str:
+    alt = escape(" ".join(both(word)))
+    return f'<div class="dq-board" hidden><img alt="{alt}"><canvas></canvas></div><div class="dq-tray" hidden></div>'
 
 
 def _tools(paint: str) -> str:

@@ -90,7 +90,7 @@
       this.node.classList.toggle('dq-several', names.length > 1);
       const tray = this.node.querySelector('.dq-tray');
       tray.hidden = names.length < 2;
-      tray.replaceChildren(...(names.length > 1 ? names.map((name) => Object.assign(document.createElement('img'), { src: shot(name), alt: '' })) : []));
+      tray.replaceChildren(...(names.length > 1 ? names.map((name) => Object.assign(document.createElement('img'), { src: shot(name), alt: this.image.alt })) : []));
       this.image.src = one ? shot(names[0]) : 'data:,';
       this.image.onload = () => {
         this.image.parentNode.style.cssText = `--w:${this.image.naturalWidth};--h:${this.image.naturalHeight}`;

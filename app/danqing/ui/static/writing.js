@@ -60,7 +60,7 @@
   async function complete(area) {
     const wanted = stretch(area);
     const mine = ++asked;
-    if (wanted.length < (/[\u4e00-\u9fff]/.test(wanted) ? 1 : 2)) return close();
+    if (wanted.length > 40 || wanted.length < (/[\u4e00-\u9fff]/.test(wanted) ? 1 : 2)) return close();
     try {
       const found = await (await fetch(`/ui/terms?q=${encodeURIComponent(wanted)}`)).json();
       if (mine !== asked || document.activeElement !== area) return;
