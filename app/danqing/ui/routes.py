@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import contextlib
 import json
+import tempfile
 import zipfile
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from danqing.errors import DanqingError
 from danqing.gallery import inputs
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 PAGE = 60
 """Pictures that the gallery shows at once."""
+
+MEGABYTE = 2**20
+SPOOL = 32 * MEGABYTE
+"""Bytes of an archive that stay in memory."""
 
 ZIP_MOST = 500
 """Pictures in one archive."""
@@ -172,18 +178,21 @@ class Routes:
     async def archive(self, request: Request) -> Response:
         """Pictures of this owner in a zip."""
         ids = request.query_params.get("ids", "").split(",")[:ZIP_MOST]
-        content = await asyncio.to_thread(self._zip, ids, self.context.owner_of(request))
+        archive = await asyncio.to_thread(self._zip, ids, self.context.owner_of(request))
         headers = {"Content-Disposition": 'attachment; filename="danqing.zip"'}
-        return Response(content, media_type="application/zip", headers=headers)
+        return StreamingResponse(_pieces(archive), media_type="application/zip", headers=headers)
 
-    def _zip(self, ids: list[str], owner: str) -> bytes:
-        out = io.BytesIO()
+    def _zip(self, ids: list[str], owner: str) -> IO[bytes]:
+        """On disk where it is large: many pictures are gigabytes. What is no longer there is left out."""
+        out = tempfile.SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - `_pieces` closes it
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
             for one in ids:
-                picture = self.context.service.gallery.get(one)
-                if picture.owner == owner:
-                    archive.write(picture.path, f"{picture.path.parent.name}-{picture.path.name}")
-        return out.getvalue()
+                with contextlib.suppress(DanqingError, OSError):
+                    picture = self.context.service.gallery.get(one)
+                    if picture.owner == owner:
+                        archive.write(picture.path, f"{picture.path.parent.name}-{picture.path.name}")
+        out.seek(0)
+        return out
 
     async def models(self, request: Request) -> Response:
         """What is on disk."""
@@ -216,6 +225,12 @@ class Routes:
             allowed = {key: value for key, value in wanted.items() if key in pages.SHOWN}
             await asyncio.to_thread(options.set, self.context.client_of(request), options.checked(allowed))
         return JSONResponse({})
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(MEGABYTE):
+            yield piece
 
 
 async def _body(request: Request) -> dict[str, Any]:
