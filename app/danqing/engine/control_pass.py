@@ -76,7 +76,7 @@ def units(scene: Scene, stage: Stage, model: Model) -> Generator[Call, Any, Unit
 
 def _maker(scene: Scene, stage: Stage, number: int, unit: ControlUnit) -> Any:
     return lambda: scene.studio.remembered(
-        (unit, stage.width, stage.height, scene.request.init_images, scene.request.inpaint),
+        (unit, stage.width, stage.height, scene.request.init_images, scene.request.inpaint, scene.request.seed),
         lambda: _made(scene, stage, number, unit),
     )
 
@@ -99,6 +99,7 @@ def _made(scene: Scene, stage: Stage, number: int, unit: ControlUnit) -> Made:
         a=settings.a,
         b=settings.b,
         mask=mask,
+        seed=scene.request.seed,
     )
     shown = control_maps.fitted(found, mode, width, height)
     pixels = torch.from_numpy(np.array(shown)).float().permute(2, 0, 1) / 255

@@ -40,6 +40,8 @@ class Scene:
     studio: Studio
     track: Track
     pairs: dict[str, str | int | float] = field(default_factory=dict)
+    added: str = ""
+    """Tags of networks that options put behind the prompt."""
     maps: list[np.ndarray[Any, Any]] = field(default_factory=list)
     """Control maps to be shown, in the order of units and passes."""
 
@@ -175,6 +177,7 @@ def ready(scene: Scene, stage: Stage, networks: Resolved | None = None) -> Gener
     if networks is None:
         networks = scene.studio.resolved(stage.prompt, request)
         scene.tell(dict(networks.infotext))
+        scene.added = scene.added or networks.added
         scene.track.notes.extend(networks.notes)
     view = view_of(model)
     scene.tell(told.of_prompts(request, stage, prompt_steps(spec_of(request, stage, view))))

@@ -15,6 +15,7 @@ import torch
 from danqing.engine import catalog, passes, told
 from danqing.engine.calls import Call, Finished, Plan, Track
 from danqing.engine.control_pass import maps_of
+from danqing.engine.extras import extras, restored_faces
 from danqing.engine.hires import second_pass, second_stage
 from danqing.engine.image_to_image import Repainted, image_to_image, stage_of
 from danqing.engine.live import Extent
@@ -23,7 +24,9 @@ from danqing.engine.protocol import ImageFacts
 from danqing.engine.sampling import ModelView
 from danqing.engine.schedules import ModelSigmas, linear_alphas
 from danqing.engine.studio import Studio
+from danqing.errors import DanqingError
 from danqing.request import GenerateRequest
+from danqing.upscale.faces import RESTORERS, weights
 
 if TYPE_CHECKING:
     from danqing.engine.models import Model
@@ -41,6 +44,8 @@ class Drawn:
     """Role and pixels."""
     maps: list[Pixels] = field(default_factory=list)
     """Control maps, handed out behind all pictures of the job."""
+    added: str = ""
+    """Tags of networks that options put behind the prompt: its infotext has them."""
 
 
 def measure(request: GenerateRequest) -> Extent:
@@ -75,15 +80,14 @@ def _stride(request: GenerateRequest) -> int:
 def plan(request: GenerateRequest, index: int, studio: Studio, track: Track) -> Plan:
     """Picture number `index` (from 0) of a request with its seeds resolved, handed out when it is done."""
     if request.kind == "extras":
-        from danqing.engine.extras import extras
-
         return (yield from extras(request, studio, track))
     if request.script is not None:
         from danqing.engine.scripts import run as scripts
 
         return (yield from scripts.run(request, studio, track))
     drawn = yield from picture(request, index, studio, track)
-    yield from hand_out(drawn, index * _stride(request))
+    asked = request.model_copy(update={"prompt": request.prompt + drawn.added}) if drawn.added else None
+    yield from hand_out(drawn, index * _stride(request), asked)
     if index == 0:
         for place, shown in enumerate(drawn.maps, request.image_count * _stride(request)):
             yield Finished(shown, _facts_of(drawn.facts, "map", shown), None, place)
@@ -109,9 +113,25 @@ def picture(request: GenerateRequest, index: int, studio: Studio, track: Track) 
     if request.kind == "img2img":
         painted = yield from image_to_image(scene)
         told_of = facts(scene, painted.pixels, painted.model)
-        return Drawn(painted.pixels, told_of, _besides(request, painted), scene.maps)
+        return Drawn(painted.pixels, told_of, _besides(request, painted), scene.maps, scene.added)
     pixels, model = yield from text_to_image(scene)
-    return Drawn(pixels, facts(scene, pixels, model), maps=scene.maps)
+    pixels = yield from with_faces(scene, pixels)
+    return Drawn(pixels, facts(scene, pixels, model), maps=scene.maps, added=scene.added)
+
+
+def with_faces(scene: Scene, pixels: Pixels) -> Generator[Call, Any, Pixels]:
+    """The picture with its faces restored, where the request asks for it and the network is on disk (spec 2.4)."""
+    request = scene.request
+    name = request.options.face_restoration_model
+    if not request.restore_faces or name not in RESTORERS:
+        return pixels
+    try:
+        weights(scene.studio.data, name)
+    except DanqingError:
+        return pixels
+    scene.tell({"Face restoration": name})
+    restored: Pixels = yield from restored_faces(scene.studio.data, name, pixels)
+    return restored
 
 
 def text_to_image(scene: Scene) -> Generator[Call, Any, tuple[Pixels, Model]]:
