@@ -77,7 +77,7 @@ class Box:
         """Resident MB of web and engine."""
         assert self.process is not None
         web = psutil.Process(self.process.pid)
-        return sum(one.memory_info().rss for one in (web, *web.children(recursive=True))) / 2**20
+        return float(sum(one.memory_info().rss for one in (web, *web.children(recursive=True)))) / 2**20
 
     def kill_web(self) -> tuple[float, float]:
         """Seconds until the port is open again, and until pictures are drawn again."""
@@ -227,7 +227,7 @@ def kills(box: Box, count: int, clients: int, rng: random.Random) -> dict[str, C
         which = ("web", "engine")[number % 2]
         times[which].append(box.kill_web() if which == "web" else box.kill_engine())
     load.stop()
-    row: dict[str, Cell] = {"test": f"{count} kills, {clients} clients"} | checked(box, load.acknowledged)
+    row: dict[str, Cell] = {"test": f"{count} kills, {clients} clients", **checked(box, load.acknowledged)}
     if times["web"]:
         row["port back s"] = percentile([port for port, _ in times["web"]], 0.5)
     for which, found in times.items():
