@@ -14,7 +14,7 @@ from schemathesis.checks import not_a_server_error
 from tests.api.conftest import FAKE
 from tests.conftest import Server, start_server
 
-LIMITS = {"SIDE": "512", "STEPS": "20", "IMAGES": "4", "BATCH": "2", "PIXELS": "65536", "PROMPT": "500"}
+LIMITS = {"SIDE": "512", "STEPS": "20", "IMAGES": "4", "BATCH": "2", "PIXELS": "262144", "PROMPT": "500"}
 
 
 @pytest.fixture(scope="module")

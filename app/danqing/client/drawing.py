@@ -50,7 +50,8 @@ def _followed(server: Server, job: dict[str, Any], watch: Watch) -> dict[str, An
                 job = told
                 watch(job)
         except DanqingError as error:
-            if error.code != "server_unreachable" or attempt == TRIES - 1:
+            away = error.code == "server_unreachable" or error.params.get("busy") == 1
+            if not away or attempt == TRIES - 1:
                 raise
         if job["state"] in ("done", "failed", "cancelled"):
             return job

@@ -19,7 +19,7 @@ SECONDS = 60.0
 """Longest silence of the server; a stream of events says something more often."""
 
 BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-WAIT_MOST = 60.0
+WAIT_MOST = 5.0
 
 
 class Server:
