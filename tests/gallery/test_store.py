@@ -33,6 +33,18 @@ def test_add_get_and_list(tmp_path: Path) -> None:
     database.close()
 
 
+def test_names_of_pictures_that_left_the_disk_are_not_used_again(tmp_path: Path) -> None:
+    gallery, database = open_gallery(tmp_path)
+    first = gallery.add(new_picture("a"))
+    first.path.unlink()
+    database.close()
+    gallery, database = open_gallery(tmp_path)
+    second = gallery.add(new_picture("b"))
+    assert second.path.name == "00001-42.png"
+    assert second.path.exists()
+    database.close()
+
+
 def test_the_same_picture_twice_is_the_same_bytes(tmp_path: Path) -> None:
     gallery, database = open_gallery(tmp_path)
     one, two = gallery.add(new_picture("a")), gallery.add(new_picture("b", owner="wang"))

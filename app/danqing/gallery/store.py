@@ -159,10 +159,15 @@ class Gallery:
         digest = hashlib.sha256(data).hexdigest()
         while True:
             picture = replace(picture, path=self._name(folder, new.facts.seed))
-            self._reserve(picture, digest)
             try:
+                self._reserve(picture, digest)
                 files.write_whole(picture.path, data)
             except FileExistsError:
+                continue
+            except sqlite3.IntegrityError as error:
+                # The name of a picture that is in the index and no longer on the disk.
+                if "picture.path" not in str(error):
+                    raise
                 continue
             except OSError:
                 self._forget(picture)
