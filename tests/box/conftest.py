@@ -1,7 +1,7 @@
 """The box as people get it: baked by Packer and Ansible, launched on the emulated AWS, reached over its network.
 
 BOX_LAB=folder in the environment takes a lab that is there (`build/box/labs/...` after `make box`) instead of a new one; it is
-left running, the machines that the tests launched are not.
+left running, the machines that the tests launched are not. BOX_INSTANCE=i-... besides takes a machine of it as the first box.
 """
 
 from __future__ import annotations
@@ -173,9 +173,10 @@ def launch(made: lab.Lab) -> Iterator[Callable[..., Box]]:
 
 
 @pytest.fixture(scope="session")
-def box(launch: Callable[..., Box]) -> Box:
+def box(made: lab.Lab, launch: Callable[..., Box]) -> Box:
     """A box that has been launched and has drawn its first picture."""
-    return launch("first")
+    given = os.environ.get("BOX_INSTANCE")
+    return Box(made, given) if given else launch("first")
 
 
 @pytest.fixture(scope="session")

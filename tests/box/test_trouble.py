@@ -69,9 +69,9 @@ def test_killed_app_is_a_waiting_page_not_a_bare_error(box: Box) -> None:
     box.wait_ready()
 
 
-def _restart(box: Box, between: str) -> None:
-    """Both services down, `between`, both up again and the page there."""
-    box.sh(f"systemctl stop danqing-web danqing-engine; {between}; systemctl start danqing-engine danqing-web")
+def _again(box: Box, between: str) -> None:
+    """The web process down, `between`, and up again. The engine, which is slow to start, goes on: it sees the same disks."""
+    box.sh(f"systemctl stop danqing-web; {between}; systemctl start danqing-web")
     box.wait_ready()
 
 
@@ -83,11 +83,11 @@ def test_full_disk_of_pictures_is_told_and_over_when_there_is_room(box: Box) -> 
         f"mkdir -p {outputs}; mount -t tmpfs -o size=64k,mode=0777 full {outputs}; head -c 1M /dev/zero >{outputs}/fill"
     )
     try:
-        _restart(box, f"{full}; printf 'DANQING_DISK_TRIES=1\\n' >>{LOCAL}")
+        _again(box, f"{full}; printf 'DANQING_DISK_TRIES=1\\n' >>{LOCAL}")
         assert _refusal(box) == 507
         assert box.sh("systemctl is-active danqing-web danqing-engine") == "active\nactive"
     finally:
-        _restart(box, f"umount {outputs}; sed -i /DISK_TRIES/d {LOCAL}")
+        _again(box, f"umount {outputs}; sed -i /DISK_TRIES/d {LOCAL}")
     until(lambda: _drawn(box), "drawing")
 
 
@@ -96,10 +96,10 @@ def test_full_data_volume_refuses_at_once_and_is_over_when_there_is_room(box: Bo
     box.wait_ready()
     small = f"mkdir -p /run/small; mount -t tmpfs -o size=100m small /run/small; cp -a {DATA}/. /run/small/"
     try:
-        _restart(box, f"{small}; chown danqing: /run/small; mount --bind /run/small {DATA}")
+        _again(box, f"{small}; chown danqing: /run/small; mount --bind /run/small {DATA}")
         assert _refusal(box) == 507
     finally:
-        _restart(box, f"umount {DATA}; umount /run/small")
+        _again(box, f"umount {DATA}; umount /run/small")
     until(lambda: _drawn(box), "drawing")
 
 
@@ -115,28 +115,27 @@ def _refusal(box: Box) -> int:
     return 200
 
 
-@pytest.mark.parametrize("moved", ["-400d", "+400d"])
-def test_moved_clock_stops_nothing(box: Box, moved: str) -> None:
+def test_moved_clock_stops_nothing(box: Box) -> None:
     """A container shares this host's clock, so a library shows the two services another one."""
     library = next(iter(Path("/usr/lib/x86_64-linux-gnu/faketime").glob("libfaketimeMT.so.1")), None)
     if library is None:
         pytest.skip("needs Debian's libfaketime")
     box.wait_ready()
     shutil.copy(library, box.root / "usr/lib/libfaketime.so")
-    lines = ["[Service]", "Environment=LD_PRELOAD=/usr/lib/libfaketime.so", f"Environment=FAKETIME={moved}"]
-    lines += ["Environment=FAKETIME_NO_CACHE=0", "Environment=FAKETIME_DONT_FAKE_MONOTONIC=1"]
     units = ("danqing-web", "danqing-engine")
-    folders = " ".join(f"/run/systemd/system/{unit}.service.d" for unit in units)
-    box.sh(f"mkdir -p {folders}")
-    for unit in units:
-        text = "\\n".join(lines)
-        box.sh(f"printf '{text}\\n' > /run/systemd/system/{unit}.service.d/clock.conf")
+    folders = [f"/run/systemd/system/{unit}.service.d" for unit in units]
     try:
-        box.sh("systemctl daemon-reload; systemctl restart danqing-engine danqing-web")
-        until(lambda: _drawn(box), "drawing")
-        assert box.sh("systemctl is-active danqing-web danqing-engine") == "active\nactive"
+        for moved in ("-400d", "+400d"):
+            lines = ["[Service]", "Environment=LD_PRELOAD=/usr/lib/libfaketime.so", f"Environment=FAKETIME={moved}"]
+            lines += ["Environment=FAKETIME_DONT_FAKE_MONOTONIC=1"]
+            for folder in folders:
+                text = "\\n".join(lines)
+                box.sh(f"mkdir -p {folder}; printf '{text}\\n' >{folder}/clock.conf")
+            box.sh("systemctl daemon-reload; systemctl restart danqing-engine danqing-web")
+            until(lambda: _drawn(box), f"drawing with a clock of {moved}")
+            assert box.sh("systemctl is-active danqing-web danqing-engine") == "active\nactive"
     finally:
-        box.sh(f"rm -r {folders}; systemctl daemon-reload; systemctl restart danqing-engine danqing-web")
+        box.sh(f"rm -r {' '.join(folders)}; systemctl daemon-reload; systemctl restart danqing-engine danqing-web")
     until(lambda: _drawn(box), "drawing")
 
 
