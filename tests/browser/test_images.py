@@ -124,3 +124,14 @@ def test_a_drawn_picture_is_sent_on_and_upscaled(open_page: Open) -> None:
     page.wait_for_selector(DRAWN)
     page.wait_for_function("document.querySelector('.dq-zoom img')?.naturalWidth === 256")
     assert "Postprocess upscale by: 2" in info(page)
+
+
+def test_hires_fix_for_a_finished_picture(open_page: Open) -> None:
+    page = open_page("en-US")
+    draw(page, "to be finer", steps=3)
+    finish(page, "to be finer")
+    page.fill("#dq-steps input[type=number]", "4")
+    page.press("#dq-steps input[type=number]", "Tab")
+    page.click(f"{STAGE} [data-do=hires]")
+    page.wait_for_function("document.querySelector('.dq-zoom img')?.naturalWidth === 256")
+    assert "Hires upscale: 2" in info(page)

@@ -181,3 +181,8 @@ def test_units_that_are_switched_on() -> None:
 def test_options_of_the_reader_and_of_a_pasted_text() -> None:
     drawn = request(options_pasted=["eta_noise_seed_delta: 31337", "nonsense: 1"], vae="None")
     assert (drawn.options.eta_noise_seed_delta, drawn.options.sd_vae) == (31337, "None")
+
+
+def test_a_finished_picture_as_first_pass() -> None:
+    drawn = request(first_pass=NAME, hires_scale=1.5, hires_denoise=0.3)
+    assert (drawn.hires.first_pass, drawn.hires.scale, drawn.denoising_strength) == (NAME, 1.5, 0.3)

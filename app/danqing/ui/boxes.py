@@ -35,7 +35,7 @@ MINI_CFG = 5.0
 REACH = 4
 """The size sliders reach this many times the side that the model was trained on."""
 
-NOT_KEPT = {"init_sketch", "inpaint_mask", "english", "english_negative", "model", "tab"}
+NOT_KEPT = {"first_pass", "init_sketch", "inpaint_mask", "english", "english_negative", "model", "tab"}
 """Boxes that a browser does not bring back: what was painted lives as long as its page."""
 
 

@@ -60,7 +60,7 @@ class Drawing:
                 job = await self.service.submit(wanted, owner=self.owner(request), client="page")
                 session.add(job.id)
             kept = {name: values[name] for name in NAMES}
-            updates = self.board.updates(draft=kept)
+            updates = self.board.updates(draft=kept, first_pass="")
             if session.current in ("", session.jobs[-1]):
                 updates |= self.board.updates(stage=render.submitting(reader(request)))
             return updates

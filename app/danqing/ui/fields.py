@@ -24,7 +24,7 @@ TEXTS = (
         "hires_negative_prompt",
     ),
     *("refiner_checkpoint", "translate", "script_txt2img", "script_img2img", "english", "english_negative"),
-    *("tab", "init", "init_sketch", "inpaint_image", "inpaint_mask", "extras_images"),
+    *("tab", "init", "init_sketch", "inpaint_image", "inpaint_mask", "extras_images", "first_pass"),
     *("extras_upscaler_1", "extras_upscaler_2"),
 )
 WHOLE = (
@@ -122,12 +122,12 @@ def _refiner(boxes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hires(boxes: Mapping[str, Any]) -> dict[str, Any]:
-    if not boxes["hires_on"]:
+    if not boxes["hires_on"] and not boxes["first_pass"]:
         return {}
     texts = ("upscaler", "checkpoint", "sampler", "scheduler", "prompt", "negative_prompt")
     names = (*texts, "steps", "scale", "resize_x", "resize_y")
     return {
-        "hires": {name: boxes[f"hires_{name}"] for name in names},
+        "hires": {name: boxes[f"hires_{name}"] for name in names} | {"first_pass": boxes["first_pass"]},
         "denoising_strength": boxes["hires_denoise"],
     }
 

@@ -114,7 +114,13 @@ def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None
     sized = list(board.some("width", "height"))
 
     def draws(event: Any) -> None:
-        handed_in = event(drawing.submit, asked, [board["stage"], board["draft"]], trigger_mode="multiple", **QUIET)
+        handed_in = event(
+            drawing.submit,
+            asked,
+            [board["stage"], board["draft"], board["first_pass"]],
+            trigger_mode="multiple",
+            **QUIET,
+        )
         watches(handed_in.success)
 
     def watches(event: Any) -> None:

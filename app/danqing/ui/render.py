@@ -219,6 +219,9 @@ def _details(picture: Picture, language: Language) -> str:
         f"{escape(say(f'send_{tab}', language))}</button>"
         for tab in ("img2img", "inpaint", "extras")
     )
+    sends += (
+        '<button type="button" class="dq-button" data-do="hires">' + escape(say("first_pass", language)) + "</button>"
+    )
     return (
         f'<div class="dq-actions">{_button("use", language, strong=True)}{_button("copy", language)}{download}{sends}</div>'
         f'<pre class="dq-info" tabindex="0" aria-label="{escape(say("parameters", language))}"'

@@ -84,6 +84,7 @@ DESK: Mapping[str, tuple[str, str]] = {
     "hires_prompt": ("Hires prompt", "高清提示词"),
     "hires_negative_prompt": ("Hires negative prompt", "高清反向提示词"),
     "hires_same": ("Empty: as the first pass", "留空则与首轮相同"),
+    "first_pass": ("Hires fix for this picture", "用高分辨率修复放大此图"),
     "refiner_on": ("Refiner", "精修模型"),
     "refiner_checkpoint": ("Refiner checkpoint", "精修所用模型"),
     "refiner_switch_at": ("Switch at", "切换时机"),

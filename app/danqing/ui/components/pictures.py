@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from danqing.request import Extras, SoftInpainting
-from danqing.ui.components.controls import check, fold, menu, radio, slider
+from danqing.ui.components.controls import check, fold, hidden, menu, radio, slider
 from danqing.ui.components.wells import well
 from danqing.ui.fields import SOFT, STEP
 from danqing.ui.words import label
@@ -29,6 +29,7 @@ SOFT_RANGES = {
 
 def build(board: Board, settings: Settings) -> None:
     """One part for each tab that begins with a picture; the style sheet shows the one of the tab."""
+    hidden(board, "first_pass")
     with gr.Column(elem_id="dq-from-picture"):
         with gr.Column(elem_classes="dq-on-img2img"):
             well(board, "init", paint="color", painted="init_sketch", many=True)

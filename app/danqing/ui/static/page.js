@@ -143,6 +143,7 @@ window.danqing = (() => {
     copy: (node) => copy(stage().querySelector('.dq-info').textContent, node),
     use: () => window.danqingTriggers.stage('use', { picture: picked() }),
     example: (node) => window.danqingTriggers.stage('example', { index: Number(node.dataset.index) }),
+    hires: () => window.danqing.hires(picked()),
     theme: () => setTheme(document.body.classList.contains('dark') ? 'light' : 'dark'),
   };
 

@@ -231,6 +231,18 @@
     } catch (error) { page.notice(error.message); }
   };
 
+  // A finished picture becomes the first pass of hires fix, with the boxes as they stand.
+  page.hires = async (picture) => {
+    try {
+      const one = await post('/ui/send', { picture });
+      page.choose('txt2img');
+      write('dq-width', one.width);
+      write('dq-height', one.height);
+      write('dq-first-pass', one.name);
+      setTimeout(() => document.querySelector('#dq-generate').click(), 150);
+    } catch (error) { page.notice(error.message); }
+  };
+
   page.well = (name, value) => {
     const well = wells.get(name);
     if (well) well.told(value); else waiting.set(name, (value || '').split(/\s+/).filter(Boolean));
