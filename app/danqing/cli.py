@@ -185,8 +185,8 @@ def token_commands(context: typer.Context) -> None:
     commands(context.args, prog_name="danqing token")
 
 
-app.command()(client.draw)
-app.command()(client.batch)
+draw = app.command()(client.draw)
+batch = app.command()(client.batch)
 
 
 def is_loopback(host: str) -> bool:
