@@ -87,7 +87,7 @@ def test_full_disk_of_pictures_is_told_and_over_when_there_is_room(box: Box) -> 
         assert _refusal(box) == 507
         assert box.sh("systemctl is-active danqing-web danqing-engine") == "active\nactive"
     finally:
-        _again(box, f"umount {outputs}; sed -i /DISK_TRIES/d {LOCAL}")
+        _again(box, f"umount -l {outputs}; sed -i /DISK_TRIES/d {LOCAL}")
     until(lambda: _drawn(box), "drawing")
 
 
@@ -99,7 +99,7 @@ def test_full_data_volume_refuses_at_once_and_is_over_when_there_is_room(box: Bo
         _again(box, f"{small}; chown danqing: /run/small; mount --bind /run/small {DATA}")
         assert _refusal(box) == 507
     finally:
-        _again(box, f"umount {DATA}; umount /run/small")
+        _again(box, f"umount -l {DATA}; umount -l /run/small")
     until(lambda: _drawn(box), "drawing")
 
 
