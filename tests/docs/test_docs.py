@@ -135,6 +135,7 @@ def test_every_hook_is_documented(chinese: bool) -> None:
 PASSED_ON = {
     "box": "danqing.box.cli",
     "cloud": "danqing.cloud.cli",
+    "gallery": "danqing.jobs.gallery_cli",
     "library": "danqing.library.cli",
     "token": "danqing.client.tokens",
 }
