@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 
-ALL = ("mini", "start", "overhead", "serving", "coldboot")
+ALL = ("mini", "start", "overhead", "serving")
 
 
 def main() -> int:
