@@ -122,7 +122,7 @@ def image_tools() -> None:
 
 
 BOX_UNTIL = 22 * 60
-"""Seconds into the run after which the box stage, a quarter of an hour long, is left out; `DANQING_BOX=1` runs it all the same."""
+"""Seconds into the run after which the box stage, a quarter of an hour long, is left out; not with `DANQING_BOX=1`."""
 
 
 def missing_box() -> str:
