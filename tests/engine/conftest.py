@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,9 +84,7 @@ class Bench:
             drawn.previews.extend(message.blobs)
 
     def finish(self) -> None:
-        while not self.engine.idle:
-            if not self.engine.step():
-                time.sleep(0.002)  # a thread that reads a checkpoint needs the interpreter too
+        self.engine.finish()
 
     def draw(self, **requests: GenerateRequest) -> dict[str, Drawn]:
         """Draw all requests in one company."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,9 +151,7 @@ class Replay:
         request = wish(fields, self._context, CLIENT).request.resolved()
         self._ours, self._request = Ours(scripted=request.script is not None), request
         self.workshop.engine.submit("case", request)
-        while not self.workshop.engine.idle:
-            if not self.workshop.engine.step():
-                time.sleep(0.002)  # a thread that reads a checkpoint needs the interpreter too
+        self.workshop.engine.finish()
         return self._ours
 
     def _filled(self, value: Any) -> Any:

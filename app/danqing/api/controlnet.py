@@ -56,11 +56,7 @@ def controlnet(context: Context) -> APIRouter:
         "/control_types": lists.types,
     }
     acting: dict[str, Route] = {"/detect": maps.detect, "/render_openpose_json": maps.render}
-    for path, handler in reading.items():
-        router.add_api_route(path, handler, methods=["GET"])
-    for path, handler in acting.items():
-        router.add_api_route(path, handler, methods=["POST"])
-    no_route.close(router)
+    no_route.fill(router, reading, acting)
     return router
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from danqing.api.errors import ApiError
 from danqing.gallery.reading import encode_user_comment
+from danqing.imaging import grid as sheets
 
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
@@ -69,14 +69,8 @@ def with_exif(image: Image.Image, kind: str, infotext: str, options: Mapping[str
 def grid(pngs: Sequence[bytes], batch_size: int, infotext: str, options: Mapping[str, Any]) -> bytes:
     """All pictures on one sheet as PNG: `n_rows` rows, 0 for a row a batch, -1 for about as many rows as columns."""
     images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
-    wanted = int(options["n_rows"])
-    rows = wanted if wanted > 0 else batch_size if wanted == 0 else round(math.sqrt(len(images)))
-    rows = max(1, min(rows, len(images)))
-    columns = math.ceil(len(images) / rows)
-    width, height = images[0].size
-    sheet = Image.new("RGB", (columns * width, rows * height), str(options["grid_background_color"]))
-    for place, image in enumerate(images):
-        sheet.paste(image, (place % columns * width, place // columns * height))
+    rows = sheets.rows_of(len(images), batch_size, int(options["n_rows"]))
+    sheet = sheets.image_grid(images, rows, str(options["grid_background_color"]))
     chunk = PngImagePlugin.PngInfo()
     chunk.add_itxt("parameters", infotext)
     out = io.BytesIO()

@@ -52,10 +52,7 @@ def internal(context: Context) -> APIRouter:
         "/profile-startup": routes.profile_startup,
         "/quicksettings-hint": routes.quicksettings_hint,
     }
-    for path, handler in reading.items():
-        router.add_api_route(path, handler, methods=["GET"])
-    router.add_api_route("/progress", routes.progress, methods=["POST"])
-    no_route.close(router)
+    no_route.fill(router, reading, {"/progress": routes.progress})
     return router
 
 

@@ -1,6 +1,8 @@
-"""What answers below a prefix where no route is: the page is mounted at the root and would answer otherwise."""
+"""Routes below a prefix, and what answers where none is: the page is mounted at the root and would answer otherwise."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -10,6 +12,18 @@ from starlette.routing import Route
 from danqing.api.errors import SafeJson
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+
+Handlers = Mapping[str, Callable[..., Awaitable[Response]]]
+"""By path below the prefix."""
+
+
+def fill(router: APIRouter, reading: Handlers, acting: Handlers) -> None:
+    """Give a router its routes, by GET and by POST, and close it."""
+    for method, handlers in (("GET", reading), ("POST", acting)):
+        for path, handler in handlers.items():
+            router.add_api_route(path, handler, methods=[method])
+    close(router)
 
 
 def close(router: APIRouter) -> None:

@@ -7,18 +7,19 @@ from typing import Any
 
 from danqing.api.errors import ApiError
 from danqing.api.options import Option
+from danqing.engine.scripts.table import FILLS
 from danqing.errors import DanqingError
 
-FILLS = ("fill", "original", "latent noise", "latent nothing")
-
 Reader = Callable[[str], Any]
+Readers = Mapping[str, tuple[str, Reader]]
+"""Key of an infotext → name of what it fills, and how its text reads."""
 
 
 def _truth(text: str) -> bool:
     return text == "True"
 
 
-FIELDS: Mapping[str, tuple[str, Reader]] = {
+FIELDS: Readers = {
     "Prompt": ("prompt", str),
     "Negative prompt": ("negative_prompt", str),
     "Steps": ("steps", int),
@@ -60,17 +61,27 @@ NOT_PASTED = frozenset({"sd_model_checkpoint", "eta_ddim", "eta_ancestral"})
 """Options whose keys are fields here, or that are ignored by default (the model)."""
 
 
-def body_fields(pairs: Mapping[str, str]) -> dict[str, Any]:
-    """Fields from parsed pairs; what does not read as its type is left out."""
+def read(pairs: Mapping[str, str], readers: Readers) -> dict[str, Any]:
+    """What parsed pairs fill; what does not read as its type is left out."""
     found: dict[str, Any] = {}
-    for key, (name, read) in FIELDS.items():
+    for key, (name, reader) in readers.items():
         if key in pairs:
             try:
-                found[name] = read(pairs[key])
+                found[name] = reader(pairs[key])
             except ValueError:
                 continue
-    asked = {"Hires upscale", "Hires upscaler"} & pairs.keys() or pairs.get("Hires resize-1", "0") != "0"
-    if "Denoising strength" in pairs and asked:
+    return found
+
+
+def asks_hires(pairs: Mapping[str, str]) -> bool:
+    """Whether the text was drawn with hires fix."""
+    return bool({"Hires upscale", "Hires upscaler"} & pairs.keys()) or pairs.get("Hires resize-1", "0") != "0"
+
+
+def body_fields(pairs: Mapping[str, str]) -> dict[str, Any]:
+    """Fields from parsed pairs; what does not read as its type is left out."""
+    found = read(pairs, FIELDS)
+    if "Denoising strength" in pairs and asks_hires(pairs):
         found["enable_hr"] = True
     return found
 

@@ -55,11 +55,7 @@ def sdapi(context: Context) -> APIRouter:
         **lists.refreshers(),
         **Steering(context).routes(),
     }
-    for path, handler in reading.items():
-        router.add_api_route(path, handler, methods=["GET"])
-    for path, handler in acting.items():
-        router.add_api_route(path, handler, methods=["POST"])
-    no_route.close(router)
+    no_route.fill(router, reading, acting)
     return router
 
 

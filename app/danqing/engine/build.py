@@ -93,8 +93,7 @@ class Workshop:
         """Draw one small picture, so that the first user does not pay for first calls."""
         request = GenerateRequest(prompt="a", steps=2, width=64, height=64, seed=0, sampler="Euler")
         self.engine.submit(WARM_UP, request)
-        while not self.engine.idle:
-            self.engine.step()
+        self.engine.finish()
 
     def stats(self) -> dict[str, float]:
         """Numbers for the metrics page: counters since the start, and memory in bytes."""

@@ -23,6 +23,9 @@ from danqing.engine.scheduler import Kind, Limits, Part, Scheduler
 from danqing.errors import DanqingError
 from danqing.request import GenerateRequest
 
+IDLE_SECONDS = 0.005
+"""Between two looks while another thread reads a checkpoint: it needs the interpreter too."""
+
 PROGRESS_SECONDS = 0.1
 """Between two progress messages of one job."""
 
@@ -121,6 +124,12 @@ class Engine:
     def idle(self) -> bool:
         """Whether nothing is drawn and nothing waits."""
         return not self._jobs
+
+    def finish(self) -> None:
+        """Step until nothing is drawn any more."""
+        while not self.idle:
+            if not self.step():
+                time.sleep(IDLE_SECONDS)
 
     # -- one step --
 

@@ -14,20 +14,10 @@ from danqing.engine.enlarging import enlarged
 from danqing.engine.passes import Hands, Scene, Stage
 from danqing.errors import DanqingError
 from danqing.request import GenerateRequest, Hires, hires_size
+from danqing.upscale.catalog import LATENT_MODES
 
 if TYPE_CHECKING:
     from danqing.engine.models import Model
-
-
-LATENT_MODES: dict[str, tuple[str, bool]] = {
-    "Latent": ("bilinear", False),
-    "Latent (antialiased)": ("bilinear", True),
-    "Latent (bicubic)": ("bicubic", False),
-    "Latent (bicubic antialiased)": ("bicubic", True),
-    "Latent (nearest)": ("nearest", False),
-    "Latent (nearest-exact)": ("nearest-exact", False),
-}
-"""Upscalers that work on the latent: mode and antialiasing of torch's `interpolate`."""
 
 
 def cropped_size(request: GenerateRequest, hires: Hires) -> tuple[int, int, int, int]:

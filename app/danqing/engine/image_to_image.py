@@ -13,8 +13,9 @@ from PIL import Image
 from danqing.engine import noise, passes
 from danqing.engine.calls import Call, Work
 from danqing.engine.enlarging import enlarged
+from danqing.engine.guidance import EDIT_CHANNELS
 from danqing.engine.hires import unit_pixels
-from danqing.engine.passes import DEPTH_CHANNELS, EDIT_CHANNELS, INPAINT_CHANNELS, Scene, Stage
+from danqing.engine.passes import DEPTH_CHANNELS, INPAINT_CHANNELS, Scene, Stage
 from danqing.engine.sampling import Blend, mask_blend
 from danqing.errors import DanqingError
 from danqing.imaging import colour, masks, resize, soft

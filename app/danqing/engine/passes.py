@@ -12,7 +12,7 @@ import torch
 from danqing.engine import catalog, control_pass, told
 from danqing.engine.calls import Call, Decode, EncodeImage, Load, Track
 from danqing.engine.conditioning import Conditionings, conditionings
-from danqing.engine.guidance import Guide, Switch
+from danqing.engine.guidance import EDIT_CHANNELS, Guide, Switch
 from danqing.engine.networks import Resolved
 from danqing.engine.noise import PictureNoise
 from danqing.engine.sampling import Blend, ModelView, SampleSpec, calls_of, prompt_steps, sample
@@ -25,8 +25,8 @@ from danqing.request import GenerateRequest
 if TYPE_CHECKING:
     from danqing.engine.models import Model
 
-INPAINT_CHANNELS, EDIT_CHANNELS, DEPTH_CHANNELS = 9, 8, 5
-"""Input channels of UNets that see more than the latent: mask and masked picture, picture, depth."""
+INPAINT_CHANNELS, DEPTH_CHANNELS = 9, 5
+"""Input channels of UNets that see more than the latent: mask and masked picture, depth (`EDIT_CHANNELS`: a picture)."""
 
 TIMESTEPS = 1000
 
@@ -293,10 +293,9 @@ def blank_concat(scene: Scene, model: Model, stage: Stage) -> Generator[Call, An
         DanqingError: `not_available`, for a depth-guided model, which cannot do without.
     """
     channels = model.in_channels
-    if channels == INPAINT_CHANNELS:
-        scene.tell({"Conditional mask weight": scene.request.options.inpainting_mask_weight})
     _, height, width = stage.shape
     if channels == INPAINT_CHANNELS:
+        scene.tell({"Conditional mask weight": scene.request.options.inpainting_mask_weight})
         grey = yield from encoded_image(scene, model, torch.zeros(height * 8, width * 8, 3))
         return torch.cat([torch.ones(1, height, width), grey])
     if channels == EDIT_CHANNELS:

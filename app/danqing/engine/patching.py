@@ -6,7 +6,7 @@ import contextlib
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
@@ -131,10 +131,7 @@ def active_in(adapters: Adapters, part: Part) -> Adapters:
 
 def encoders_of(model: Model) -> list[tuple[str, nn.Module]]:
     """The text encoders under the names that adapter files have for them."""
-    encoders: Any = getattr(model, "encoders", None)
-    if encoders is None:
-        return [("te1", model.text)]
-    return [("te2" if encoder.kind == "open_clip_g" else "te1", encoder.module) for encoder in encoders]
+    return [("te2" if encoder.kind == "open_clip_g" else "te1", encoder.module) for encoder in model.encoders]
 
 
 def _uses(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from danqing.engine import catalog
 from danqing.engine.catalog import Family, SamplerRow
+from danqing.engine.scripts.table import FILLS
 from danqing.prompt.schedule import Timeline, scheduled
 from danqing.request import CHOICE_AUTOMATIC, ControlUnit, GenerateRequest, Hires, Inpaint, SoftInpainting
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from danqing.engine.passes import Stage
 
 Pairs = dict[str, str | int | float]
-
-FILLS = {0: "fill", 2: "latent noise", 3: "latent nothing"}
 
 SOFT = {
     "power": "Soft inpainting schedule bias",
@@ -104,7 +103,7 @@ def _inpaint(inpaint: Inpaint) -> Pairs:
     if inpaint.only_masked:
         found["Inpaint area"] = "Only masked"
         found["Masked area padding"] = inpaint.padding
-    if inpaint.fill in FILLS:
+    if FILLS[inpaint.fill] != "original":
         found["Masked content"] = FILLS[inpaint.fill]
     return found
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from danqing.engine.calls import Row
-from danqing.engine.models import Model
+from danqing.engine.models import Model, added_conditioning
 
 
 def forward(model: Model, rows: Sequence[Row], device: torch.device) -> torch.Tensor:
@@ -32,9 +32,8 @@ def _added(model: Model, rows: Sequence[Row], device: torch.device, dtype: torch
     """SDXL's added conditioning: the pooled text, then the numbers that are embedded as timesteps are."""
     if rows[0].vector is None:
         return None
-    vectors = torch.stack([row.vector for row in rows if row.vector is not None]).to(device, dtype)
-    pooled = next(encoder.module.config.projection_dim for encoder in model.encoders if encoder.kind == "open_clip_g")
-    return {"text_embeds": vectors[:, :pooled], "time_ids": vectors[:, pooled:]}
+    vectors = torch.stack([row.vector for row in rows if row.vector is not None])
+    return added_conditioning(model, vectors.to(device, dtype))
 
 
 def _residuals(

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from danqing.errors import DanqingError
 from danqing.gallery import files
-from danqing.gallery.reading import FORMATS, LIMIT_PIXELS
+from danqing.gallery.reading import FORMATS, LIMIT_PIXELS, decoded
 from danqing.request import input_path
 
 FOLDER = "inputs"
@@ -39,20 +39,7 @@ def opened(picture: bytes, limit_pixels: int = LIMIT_PIXELS) -> Image.Image:
     Raises:
         DanqingError: `broken_image`, also when it is of no known format or has more than `limit_pixels` pixels.
     """
-    try:
-        image = Image.open(io.BytesIO(picture), formats=(*FORMATS, "TIFF"))
-        if image.width * image.height > limit_pixels:
-            raise DanqingError(
-                "broken_image", reason=f"{image.width}x{image.height} is more than {limit_pixels} pixels"
-            )
-        image.load()
-        return _plain(ImageOps.exif_transpose(image))
-    except DanqingError:
-        raise
-    except UnidentifiedImageError:
-        raise DanqingError("broken_image", reason=f"it is none of {', '.join(FORMATS)}") from None
-    except Exception as error:  # noqa: BLE001 - a decoder may raise anything on hostile bytes
-        raise DanqingError("broken_image", reason=str(error)[:200] or type(error).__name__) from None
+    return decoded(picture, limit_pixels, lambda image: _plain(ImageOps.exif_transpose(image)), (*FORMATS, "TIFF"))
 
 
 def _plain(image: Image.Image) -> Image.Image:

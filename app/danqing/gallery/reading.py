@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
 from danqing.errors import DanqingError
+
+T = TypeVar("T")
 
 LIMIT_PIXELS = 64 * 1024 * 1024
 """Default of the setting `limit_upload_pixels`."""
@@ -62,14 +64,24 @@ def read_image(data: bytes, limit_pixels: int = LIMIT_PIXELS) -> tuple[str, dict
     Raises:
         DanqingError: `broken_image`, also when it is of no known format or has more than `limit_pixels` pixels.
     """
+    return decoded(data, limit_pixels, _texts)
+
+
+def decoded(data: bytes, limit_pixels: int, use: Callable[[Image.Image], T], formats: tuple[str, ...] = FORMATS) -> T:
+    """What `use` makes of a picture from outside, which is decoded whole.
+
+    Raises:
+        DanqingError: `broken_image`, for whatever a decoder or `use` raises, and for more than `limit_pixels` pixels, which are
+            counted before they are decoded.
+    """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=formats)
         if image.width * image.height > limit_pixels:
             raise DanqingError(
                 "broken_image", reason=f"{image.width}x{image.height} is more than {limit_pixels} pixels"
             )
         image.load()
-        return _texts(image)
+        return use(image)
     except DanqingError:
         raise
     except UnidentifiedImageError:

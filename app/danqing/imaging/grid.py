@@ -56,11 +56,11 @@ def rows_of(count: int, batch_size: int = 1, n_rows: int = -1, *, no_gaps: bool 
     return max(1, min(rows, count))
 
 
-def image_grid(images: Sequence[Image.Image], rows: int) -> Image.Image:
-    """The pictures row by row, in cells of the first one's size, empty cells black."""
+def image_grid(images: Sequence[Image.Image], rows: int, background: str = "#000000") -> Image.Image:
+    """The pictures row by row, in cells of the first one's size, empty cells in the colour `background`."""
     width, height = images[0].size
     columns = math.ceil(len(images) / rows)
-    grid = Image.new("RGB", (columns * width, rows * height))
+    grid = Image.new("RGB", (columns * width, rows * height), background)
     for index, image in enumerate(images):
         grid.paste(image, (index % columns * width, index // columns * height))
     return grid

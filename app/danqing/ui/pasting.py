@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from danqing.api.options import Option
-from danqing.api.pasted import FILLS, overrides
+from danqing.api.pasted import Readers, asks_hires, overrides, read
+from danqing.engine.scripts.table import FILLS
 from danqing.options import DrawOptions
 
-Reader = Callable[[str], Any]
-
-FIELDS: Mapping[str, tuple[str, Reader]] = {
+FIELDS: Readers = {
     "Prompt": ("prompt", str),
     "Negative prompt": ("negative_prompt", str),
     "Steps": ("steps", int),
@@ -57,14 +56,7 @@ def boxes_of(pairs: Mapping[str, str], options: Mapping[str, Option]) -> dict[st
     Args:
         options: the table of the WebUI's options, whose labels a text may name.
     """
-    found: dict[str, Any] = {}
-    for key, (name, read) in FIELDS.items():
-        if key in pairs:
-            try:
-                found[name] = read(pairs[key])
-            except ValueError:
-                continue
-    found |= _switches(pairs)
+    found = read(pairs, FIELDS) | _switches(pairs)
     told = {key: value for key, value in overrides(pairs, options).items() if key not in OWN}
     usual = DrawOptions().model_dump()
     found["options_pasted"] = [f"{key}: {value}" for key, value in told.items() if value != usual.get(key, value)]
@@ -72,7 +64,7 @@ def boxes_of(pairs: Mapping[str, str], options: Mapping[str, Option]) -> dict[st
 
 
 def _switches(pairs: Mapping[str, str]) -> dict[str, Any]:
-    hires = bool({"Hires upscale", "Hires upscaler"} & pairs.keys()) or pairs.get("Hires resize-1", "0") != "0"
+    hires = asks_hires(pairs)
     found: dict[str, Any] = {
         "hires_on": hires,
         "refiner_on": "Refiner" in pairs,

@@ -25,15 +25,15 @@ INDEX_LIMIT = 65536
 """Bytes of it that are believed."""
 EXTENSIONS = (".pth", ".pt", ".safetensors")
 
-LATENT_MODES = (
-    "Latent",
-    "Latent (antialiased)",
-    "Latent (bicubic)",
-    "Latent (bicubic antialiased)",
-    "Latent (nearest)",
-    "Latent (nearest-exact)",
-)
-"""Upscalers of hires fix that work on the latent; the first is its default."""
+LATENT_MODES: dict[str, tuple[str, bool]] = {
+    "Latent": ("bilinear", False),
+    "Latent (antialiased)": ("bilinear", True),
+    "Latent (bicubic)": ("bicubic", False),
+    "Latent (bicubic antialiased)": ("bicubic", True),
+    "Latent (nearest)": ("nearest", False),
+    "Latent (nearest-exact)": ("nearest-exact", False),
+}
+"""Upscalers of hires fix that work on the latent, the first its default: mode and antialiasing of torch's `interpolate`."""
 
 KNOWN_FILES = {
     "DAT_x2": "DAT x2",

@@ -88,7 +88,7 @@ def _batch(board: Board, settings: Settings) -> None:
 def _hires(board: Board, settings: Settings) -> None:
     top = settings.get_int("limit_side")
     same = [(label("same"), "")]
-    menu(board, "hires_upscaler", LATENT_MODES, HIRES.upscaler)
+    menu(board, "hires_upscaler", tuple(LATENT_MODES), HIRES.upscaler)
     with gr.Row():
         slider(board, "hires_scale", 1, 4, HIRES.scale, 0.05)
         slider(board, "hires_denoise", 0, 1, HIRES_DENOISE, 0.01)
