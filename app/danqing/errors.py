@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from danqing.error_files import FILES
+from danqing.error_training import TRAINING
 
 Language = Literal["en", "zh"]
 ParamValue = str | int | float
@@ -89,6 +90,7 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "没有名为“{name}”的调度类型。可用的有：{known}。",
     ),
     *FILES,
+    *TRAINING,
     (
         "out_of_memory",
         507,
@@ -177,6 +179,44 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         403,
         "This login may not do that: it lacks the scope {scope}.",
         "此登录没有权限 {scope}，不能执行该操作。",
+    ),
+    (
+        "page_closed",
+        403,
+        "This login is for programs: it opens the API, not the page.",
+        "此登录仅供程序使用：可以调用接口，不能打开网页。",
+    ),
+    ("unknown_user", 404, "There is no user “{name}”.", "没有用户“{name}”。"),
+    ("user_exists", 409, "There is a user “{name}” already.", "已有用户“{name}”。"),
+    (
+        "last_admin",
+        409,
+        "That would leave no administrator. Make another one first.",
+        "这样将没有任何管理员。请先设置另一位管理员。",
+    ),
+    (
+        "weak_password",
+        422,
+        "The password is too short; it needs {least} characters or more.",
+        "密码过短，至少需要 {least} 个字符。",
+    ),
+    (
+        "oidc_failed",
+        403,
+        "The login through {issuer} did not work: {reason}.",
+        "通过 {issuer} 登录失败：{reason}。",
+    ),
+    (
+        "too_many_requests",
+        429,
+        "Too many requests. Try again in {seconds} seconds.",
+        "请求过多，请 {seconds} 秒后再试。",
+    ),
+    (
+        "url_refused",
+        422,
+        "The address {url} is not fetched: {reason}.",
+        "不会读取地址 {url}：{reason}。",
     ),
     (
         "key_reused",
