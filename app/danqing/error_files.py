@@ -96,6 +96,18 @@ FILES: tuple[tuple[str, int, str, str], ...] = (
         "没有名为“{name}”的脚本。可用的有：{known}。",
     ),
     (
+        "unknown_plugin",
+        404,
+        "There is no plug-in “{name}”. Known plug-ins: {known}.",
+        "没有名为“{name}”的插件。可用的有：{known}。",
+    ),
+    (
+        "plugin_failed",
+        500,
+        "The plug-in “{name}” failed and was switched off: {reason}.",
+        "插件“{name}”出错，已停用：{reason}。",
+    ),
+    (
         "unknown_upscaler",
         422,
         "There is no upscaler “{name}”. Known upscalers: {known}.",
@@ -112,6 +124,12 @@ FILES: tuple[tuple[str, int, str, str], ...] = (
         422,
         "{feature} needs {files} in {folder}.",
         "{feature} 需要把 {files} 放入 {folder}。",
+    ),
+    (
+        "interrogator_missing",
+        422,
+        "The interrogator “{name}” needs {files} in {folder}. To fetch: {command}",
+        "识别模型“{name}”需要把 {files} 放入 {folder}。下载方法：{command}",
     ),
     (
         "manifest_broken",

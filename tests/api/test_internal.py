@@ -97,8 +97,8 @@ PICTURE = base64_of(Image.new("RGB", (8, 8)))
 @pytest.mark.parametrize(
     ("path", "sent", "status", "error"),
     [
-        ("interrogate", {"image": PICTURE}, 422, "FilesMissing"),
-        ("interrogate", {"image": PICTURE, "model": "deepdanbooru"}, 422, "NotAvailable"),
+        ("interrogate", {"image": PICTURE}, 422, "InterrogatorMissing"),
+        ("interrogate", {"image": PICTURE, "model": "deepdanbooru"}, 422, "InterrogatorMissing"),
         ("interrogate", {"image": PICTURE, "model": "nope"}, 404, "HTTPException"),
         ("interrogate", {}, 404, "HTTPException"),
         ("create/embedding", {"name": "x"}, 422, "NotAvailable"),

@@ -78,10 +78,21 @@ class FakeEngine:
         if op == "submit":
             self.note(f"submit {job}")
             self.tasks[job] = asyncio.create_task(self.draw(job, message.body["request"]))
+        elif op == "interrogate":
+            self.look(job, message.body)
         elif op == "interrupt":
             self.interrupted.add(job)
         elif op == "cancel" and job in self.tasks:
             self.tasks.pop(job).cancel()
+
+    def look(self, job: str, body: dict) -> None:
+        """What it sees is what it was asked; told to take one word at most, it dies instead of an answer."""
+        if body["manner"]["longest"] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if body["image"]:
+            self.emit({"event": "caption", "job": job, "text": f"{body['model']} sees {body['image'][:8]}"})
+        else:
+            self.emit({"event": "failed", "job": job, "error": {"code": "unknown_picture", "params": {"picture": ""}}})
 
     async def draw(self, job: str, request: dict) -> None:
         count, steps = request["batch_size"] * request["n_iter"], request["steps"]

@@ -16,6 +16,9 @@ from danqing.api.errors import ApiError, SafeJson
 from danqing.api.fields import PIXELS, example
 from danqing.api.lists import Route
 from danqing.api.tokens import ADMIN
+from danqing.api.translate import keep_image
+from danqing.api.waiting import unless_stopping
+from danqing.engine import interrogators
 from danqing.errors import DanqingError
 
 LATER = ("create/embedding", "create/hypernetwork", "train/embedding", "train/hypernetwork")
@@ -52,16 +55,19 @@ class Steering:
         }
         return found | {f"/{name}": self._later(name) for name in LATER}
 
-    async def interrogate(self, body: Interrogation) -> Response:
+    async def interrogate(self, request: Request, body: Interrogation) -> Response:
         """A prompt for a picture; needs the networks of a caption on disk."""
-        if body.model not in ("clip", "deepdanbooru"):
+        context = self._context
+        if body.model not in [row.name for row in interrogators.ROWS]:
             raise ApiError(404, "HTTPException", "Model not found")
         if not body.image:
             raise ApiError(404, "HTTPException", "Image not found")
-        folder = self._context.logins.data / "models" / "interrogate"
-        if body.model == "clip" and not (folder / "blip").is_dir():
-            raise DanqingError("files_missing", feature="interrogate", files="blip/", folder=str(folder))
-        raise DanqingError("not_available", feature=f"interrogate ({body.model})")
+        options = context.options.of(context.client(request))
+        image = await asyncio.to_thread(keep_image, body.image, context)
+        caption = await unless_stopping(
+            context, context.service.interrogate(image, body.model, interrogators.Manner.of(options))
+        )
+        return SafeJson({"caption": caption})
 
     async def unload_checkpoint(self) -> Response:
         """Nothing: the engine itself moves models between the device, RAM and disk."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from danqing.api.context import Context
 from danqing.errors import DanqingError
 from danqing.jobs.model import Job
+
+Answer = TypeVar("Answer")
 
 
 async def finished(context: Context, job: Job) -> Job:
@@ -24,7 +28,16 @@ async def finished(context: Context, job: Job) -> Job:
 
 
 async def _over(context: Context, job: Job) -> Job:
-    over = asyncio.ensure_future(context.service.wait(job.id))
+    return await unless_stopping(context, context.service.wait(job.id))
+
+
+async def unless_stopping(context: Context, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """What `work` gives.
+
+    Raises:
+        DanqingError: `stopping`, when the server was told to stop first; `work` is cancelled then.
+    """
+    over = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(context.stopping.wait())
     try:
         await asyncio.wait({over, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -135,6 +135,8 @@ class EngineThread(threading.Thread):
             engine.skip(job)
         elif op == "cancel":
             engine.cancel(job)
+        elif op == "interrogate":
+            workshop.interrogate(message, self._emit)
 
     def _stats(self, workshop: Workshop) -> None:
         now = time.monotonic()

@@ -30,6 +30,7 @@ class Message:
         interrupt  job: str - stop sampling now, decode and return what is there
         skip       job: str - the same for the pictures that are being drawn, then go on with the next
         cancel     job: str - drop the job without a picture
+        interrogate  job: str, image: an input picture's name, model: "clip" | "deepdanbooru", manner: `Manner` as JSON
         stop       - finish nothing, exit
 
     From the engine:
@@ -41,6 +42,7 @@ class Message:
         image      job, index, facts: `ImageFacts` as dict, request: the one it was drawn from, where that is not the job's;
                    blob 0: pixels, height*width*channels bytes, row by row
         done       job, interrupted: bool, images: how many there were - after the last image
+        caption    job, text: str - what was seen in the picture of an `interrogate`; `failed` where nothing could be
         failed     job, error: DanqingError.as_dict()
         stats      rows, groups, step_ms... - numbers for /metrics, about once a second while working
     """

@@ -53,6 +53,25 @@ class EngineListener(Protocol):
         """The engine is gone, and with it all that it was drawing."""
 
 
+class Audience:
+    """Several listeners as one; each hears everything, in order."""
+
+    def __init__(self, *listeners: EngineListener) -> None:
+        self._listeners = listeners
+
+    async def ready(self) -> None:
+        for listener in self._listeners:
+            await listener.ready()
+
+    async def message(self, message: Message) -> None:
+        for listener in self._listeners:
+            await listener.message(message)
+
+    async def lost(self) -> None:
+        for listener in self._listeners:
+            await listener.lost()
+
+
 def engine_command(data: Path) -> list[str]:
     """The program that is the engine, without `--socket`."""
     return [sys.executable, "-m", "danqing.engine.main", "--data", str(data)]

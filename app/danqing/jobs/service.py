@@ -18,12 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pluggy
 import structlog
 
 from danqing import database as db
 from danqing import plugins as hooks
 from danqing.database import Database
+from danqing.engine import interrogators
+from danqing.engine.interrogators import Manner
 from danqing.engine.protocol import Message
 from danqing.errors import DanqingError
 from danqing.gallery import upkeep
@@ -31,16 +32,18 @@ from danqing.gallery.store import Gallery, Picture, free_mb
 from danqing.jobs.admission import Admission
 from danqing.jobs.board import Board, Live
 from danqing.jobs.dispatcher import Dispatcher, Limits
-from danqing.jobs.engine_link import EngineLink, engine_command
+from danqing.jobs.engine_link import Audience, EngineLink, engine_command
 from danqing.jobs.fairness import weights
 from danqing.jobs.housekeeping import Housekeeping
 from danqing.jobs.model import Job, JobState, JobView, Readiness
+from danqing.jobs.questions import Questions
 from danqing.jobs.store import MIGRATIONS, DataLock, JobStore
 from danqing.request import GenerateRequest
 from danqing.settings import Settings
 
 if TYPE_CHECKING:
     from danqing.library.index import Library
+    from danqing.plugins.loading import Plugins
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +56,7 @@ class JobService:
         settings: with the rows of `jobs.settings` and `gallery.settings`.
         library: pins a request's model when it is submitted, so that a job drawn later uses the model that was meant.
         engine_command: the engine's program without `--socket`; None for the real one.
-        plugins: a manager of `danqing.plugins`; None for one without plug-ins.
+        plugins: those of the web process; None for a service without any.
     """
 
     gallery: Gallery
@@ -65,7 +68,7 @@ class JobService:
         *,
         library: Library,
         engine_command: Sequence[str] | None = None,
-        plugins: pluggy.PluginManager | None = None,
+        plugins: Plugins | None = None,
     ) -> None:
         self.data = data.absolute()
         self._settings = settings
@@ -131,10 +134,11 @@ class JobService:
             # A machine that is about to be taken away finishes what it draws and begins nothing.
             held=lambda: self._paused or drain.exists(),
         )
+        self._questions = Questions(self._send)
         external, socket = settings.get_bool("engine_external"), settings.get_str("engine_socket")
         self._link = EngineLink(
             self.data,
-            self._dispatcher,
+            Audience(self._dispatcher, self._questions),
             socket=Path(socket) if socket else None,
             command=None if external else self._command or engine_command(self.data),
             restart_seconds=settings.get_float("engine_restart_seconds"),
@@ -149,7 +153,9 @@ class JobService:
         await self._link.send(message)
 
     def _after_picture(self, picture: Picture) -> None:
-        self._plugins.hook.danqing_after_picture(path=str(picture.path), infotext=picture.infotext)
+        told = {"path": str(picture.path), "infotext": picture.infotext}
+        for _ in self._plugins.calls("danqing_after_picture", told):
+            pass
 
     async def stop(self) -> None:
         """Stop handing out jobs and stop the engine; running jobs stay in the store and are drawn after the next start."""
@@ -163,6 +169,7 @@ class JobService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._dispatcher.close()
+        await self._questions.lost()
         for live in self._board.jobs():
             live.over.set()
             live.notify()
@@ -213,6 +220,23 @@ class JobService:
         self._board.add(stored)
         self._dispatcher.wake()
         return job
+
+    async def interrogate(self, image: str, name: str, manner: Manner) -> str:
+        """What an interrogator sees in an input picture, as a prompt.
+
+        Args:
+            image: the input picture's name.
+            name: "clip" or "deepdanbooru".
+
+        Raises:
+            DanqingError: `interrogator_missing`, before the engine is asked; `engine_not_ready`, or what it says.
+        """
+        if self._stopping:
+            raise DanqingError("engine_not_ready")
+        await asyncio.to_thread(interrogators.check, self.data, name)
+        wanted = {"op": "interrogate", "image": image, "model": name, "manner": manner.model_dump(mode="json")}
+        answer = await self._questions.ask(wanted)
+        return str(answer.body["text"])
 
     async def interrupt(self, job_id: str, owner: str | None = None) -> None:
         """Stop sampling: the picture so far is kept and the job becomes done; a queued job becomes cancelled.

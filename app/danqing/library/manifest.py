@@ -42,6 +42,7 @@ class Kind(StrEnum):
     ANNOTATOR = "annotator"
     EMBEDDING = "embedding"
     PREVIEW = "preview"
+    INTERROGATOR = "interrogator"
 
 
 FOLDERS = {
@@ -54,6 +55,7 @@ FOLDERS = {
     Kind.ANNOTATOR: "models/annotators",
     Kind.EMBEDDING: "embeddings",
     Kind.PREVIEW: "models/VAE-taesd",
+    Kind.INTERROGATOR: "models/interrogate",
 }
 
 

@@ -1,0 +1,62 @@
+"""What is asked of the engine and answered at once, beside the queue: what is in a picture. Nothing of it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from danqing.engine.protocol import Message
+from danqing.errors import DanqingError
+
+MOST = 64
+"""Questions that wait for an answer at once; the engine looks at one picture after the other."""
+
+
+class Questions:
+    """Asks and matches answers (`EngineListener`). Belongs to one event loop."""
+
+    def __init__(self, send: Callable[[Message], Awaitable[None]]) -> None:
+        self._send = send
+        self._waiting: dict[str, asyncio.Future[Message]] = {}
+        self._numbers = itertools.count(1)
+        self._open = False
+
+    async def ask(self, body: dict[str, Any]) -> Message:
+        """The engine's answer to a message.
+
+        Raises:
+            DanqingError: what it says instead; `engine_not_ready`, `engine_lost`, `queue_full`.
+        """
+        if not self._open:
+            raise DanqingError("engine_not_ready")
+        if len(self._waiting) >= MOST:
+            raise DanqingError("queue_full", count=len(self._waiting), maximum=MOST)
+        name = f"question.{next(self._numbers)}"
+        answer = self._waiting[name] = asyncio.get_running_loop().create_future()
+        try:
+            await self._send(Message({**body, "job": name}))
+            return await answer
+        except OSError:
+            raise DanqingError("engine_lost", attempts=1) from None
+        finally:
+            del self._waiting[name]
+
+    async def ready(self) -> None:
+        self._open = True
+
+    async def message(self, message: Message) -> None:
+        answer = self._waiting.get(str(message.body.get("job")))
+        if answer is None or answer.done():
+            return
+        if message.body.get("event") == "failed":
+            answer.set_exception(DanqingError.from_dict(message.body["error"]))
+        else:
+            answer.set_result(message)
+
+    async def lost(self) -> None:
+        self._open = False
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(DanqingError("engine_lost", attempts=1))
