@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
 
 import torch
 
+from danqing.engine import device, memory
 from danqing.engine.calls import Load, Plan, Track
 from danqing.engine.engine import Emit, Engine
+from danqing.engine.interrogate import Interrogators
+from danqing.engine.interrogators import Manner
+from danqing.engine.live import work
 from danqing.engine.models import ExternalVae, Model, load, load_vae
 from danqing.engine.plans import measure, plan
+from danqing.engine.protocol import Message
 from danqing.engine.runner import Runner
 from danqing.engine.scheduler import Limits
 from danqing.engine.store import ModelStore
 from danqing.engine.studio import Studio
 from danqing.engine.vae import free_memory
+from danqing.errors import DanqingError
 from danqing.library.index import Checkpoint, Library
 from danqing.request import GenerateRequest
 from danqing.settings import Settings
@@ -33,27 +40,24 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cpu")
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`: float32 on a CPU, float16 elsewhere."""
-    if name == "auto":
-        name = "float32" if device.type == "cpu" else "float16"
-    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
-
-
 class Workshop:
     """Everything one engine process holds."""
 
     def __init__(self, data: Path, settings: Settings, emit: Emit) -> None:
         self.device = choose_device(settings.get_str("engine_device"))
-        self.dtype = choose_dtype(settings.get_str("engine_dtype"), self.device)
+        self.facts = device.facts_of(self.device)
+        self.device_class = device.class_of(self.facts)
+        self.dtype = device.precision(settings.get_str("engine_dtype"), self.device_class)
         self.library = Library(data)
         self.studio = Studio.of(data, self.library)
         self.runner = Runner(self.device, settings.get_int("engine_threads"))
         self.models = ModelStore(self._load, settings.get_int("engine_models"), self.runner.forget, self._load_vae)
+        self._interrogators = Interrogators(data, self.device)
         self.runner.kept_elsewhere += [
             self.models.drop_unused,
             self.studio.control_store.forget,
             self.studio.memory.clear,
+            self._interrogators.forget,
         ]
         self._room = settings.get_int("engine_memory_mb") * 2**20
         self.engine = Engine(
@@ -103,6 +107,30 @@ class Workshop:
             found["memory_allocated"] = torch.cuda.memory_allocated(self.device)
             found["memory_reserved"] = torch.cuda.memory_reserved(self.device)
         return found
+
+    def interrogate(self, message: Message, emit: Emit) -> None:
+        """Look at a picture in a thread beside the engine's, and tell what is in it; on the CPU where the device is full."""
+        job = str(message.body.get("job", ""))
+
+        def look() -> str:
+            image = self.studio.image(str(message.body["image"]))
+            name, manner = str(message.body["model"]), Manner(**message.body["manner"])
+            try:
+                return self._interrogators.ask(image, name, manner)
+            except RuntimeError as error:
+                if not memory.is_out_of_memory(error):
+                    raise
+            return Interrogators(self.studio.data).ask(image, name, manner)
+
+        def tell(done: Future[str]) -> None:
+            error = done.exception()
+            if error is None:
+                emit(Message({"event": "caption", "job": job, "text": done.result()}))
+                return
+            named = error if isinstance(error, DanqingError) else DanqingError("internal", reference=str(error)[:200])
+            emit(Message({"event": "failed", "job": job, "error": named.as_dict()}))
+
+        work(look).add_done_callback(tell)
 
     def _load(self, checkpoint: Checkpoint) -> Model:
         return load(checkpoint, self.device, self.dtype, self.library.sha256_of)
