@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from danqing.engine.calls import Call, Work
-from danqing.engine.control import Hint, Units, layer_weights
+from danqing.engine.control import NetHint, Units, layer_weights
+from danqing.engine.control_rows import Hint
 from danqing.errors import DanqingError
 from danqing.imaging import control_maps, masks
 from danqing.request import ControlUnit, GenerateRequest, Inpaint
@@ -68,7 +69,7 @@ def units(scene: Scene, stage: Stage, model: Model) -> Generator[Call, Any, Unit
         control = scene.studio.controls.find(unit.model)
         made: Made = yield Work(_maker(scene, stage, number, unit))
         net = yield Work(partial(scene.studio.control_store.get, control, model))
-        rows.append((unit, Hint(net, made.pixels, layer_weights(unit, net.outputs))))
+        rows.append((unit, NetHint(net, made.pixels, layer_weights(unit, net.outputs))))
         if unit.save_detected_map:
             scene.maps.append(made.shown)
     return Units(rows) if rows else None

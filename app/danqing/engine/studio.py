@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from danqing.engine.control import ControlStore
+from danqing.engine.control_load import ControlStore
 from danqing.engine.networks import Resolved, resolve
 from danqing.errors import DanqingError
 from danqing.library.controls import Controls

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from danqing.engine.calls import Row
+from danqing.engine.control_rows import Aid, Step
 from danqing.engine.models import Model, added_conditioning
 
 
@@ -21,10 +22,14 @@ def forward(model: Model, rows: Sequence[Row], device: torch.device) -> torch.Te
     t = torch.tensor([row.t for row in rows], dtype=torch.float32, device=device)
     context = torch.stack([row.context for row in rows]).to(device, dtype)
     added = _added(model, rows, device, dtype)
-    residuals = _residuals(rows, x, t, context, added)
-    out: torch.Tensor = model.unet(
-        x, t, encoder_hidden_states=context, added_cond_kwargs=added, return_dict=False, **residuals
-    )[0]
+    step, aid = Step(model, x, t, context, added), Aid()
+    for unit in range(len(rows[0].control)):
+        hints = [row.control[unit] for row in rows]
+        hints[0].join(hints, step, aid)
+    with aid.around(step):
+        out: torch.Tensor = model.unet(
+            x, t, encoder_hidden_states=context, added_cond_kwargs=added, return_dict=False, **aid.arguments()
+        )[0]
     return out.float().cpu()
 
 
@@ -34,19 +39,3 @@ def _added(model: Model, rows: Sequence[Row], device: torch.device, dtype: torch
         return None
     vectors = torch.stack([row.vector for row in rows if row.vector is not None])
     return added_conditioning(model, vectors.to(device, dtype))
-
-
-def _residuals(
-    rows: Sequence[Row], x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, added: dict[str, Any] | None
-) -> dict[str, Any]:
-    """What the rows' control networks add to the UNet's skip connections and its middle, summed over the units."""
-    if not rows[0].control:
-        return {}
-    down: list[torch.Tensor] = []
-    middle: torch.Tensor | None = None
-    for unit in range(len(rows[0].control)):
-        hints = [row.control[unit] for row in rows]
-        its_down, its_middle = hints[0].net.run(hints, x, t, context, added)
-        down = its_down if not down else [a + b for a, b in zip(down, its_down, strict=True)]
-        middle = its_middle if middle is None else middle + its_middle
-    return {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": middle}
