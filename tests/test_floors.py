@@ -25,9 +25,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("library", "imaging"),
     ("adapters",),
     ("upscale",),
-    ("control",),
-    ("train", "mini"),
+    ("control", "shipped"),
+    ("mini",),
     ("engine",),
+    ("train",),
     ("database",),
     ("gallery",),
     ("jobs",),
@@ -39,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """From the cellar up. A room imports its own modules and those of lower floors."""
 
-SHARED = {"danqing", "error_files", "errors", "settings", "options", "request", "plugins"}
+SHARED = {"danqing", "error_files", "error_training", "errors", "settings", "options", "request", "plugins"}
 """The words that everybody may import; they import each other only."""
 
 OF_THE_OTHER_FLOOR = {("box", "cloud"), ("train", "mini"), ("mini", "train")}
@@ -69,11 +70,13 @@ DOES_NOT_KNOW: dict[str, set[str]] = {
     "train": WEB | {"sqlite3"},
     "control": WEB | {"sqlite3"},
     "upscale": WEB | {"sqlite3"},
+    "shipped": WEB | {"sqlite3"},
     "generate": WEB | {"sqlite3"},
     **{word: TENSORS | WEB | {"sqlite3"} for word in SHARED},
 }
 
-WITHOUT_TENSORS = ("engine/scheduler.py", "engine/catalog.py", "engine/protocol.py", "library/index.py")
+TRAINING = ("train/recipe.py", "train/progress.py", "train/folder.py")
+WITHOUT_TENSORS = ("engine/scheduler.py", "engine/catalog.py", "engine/protocol.py", "library/index.py", *TRAINING)
 """Files that the web process reads, or that are to be tested with plain objects."""
 
 MODULES_OF = {"danqing": 40, "danqing.errors": 120, "danqing.settings": 130, "danqing.cli": 700}
