@@ -13,6 +13,7 @@ import gradio as gr
 import pytest
 
 from danqing import app as house
+from danqing.engine.interrogators import Manner
 from danqing.errors import DanqingError
 from danqing.gallery.store import Picture
 from danqing.jobs.model import Job, JobState, JobView, Readiness
@@ -71,6 +72,9 @@ class FakeService:
         job = Job(f"j{len(self.jobs) + 1}", owner, request.resolved(), JobState.QUEUED, created=100.0)
         self.jobs[job.id] = JobView(job)
         return job
+
+    async def interrogate(self, image: str, name: str, manner: Manner) -> str:
+        return f"{name} sees {image[:4]} with {manner.beams}"
 
     def get(self, job_id: str) -> Job:
         if job_id not in self.jobs:

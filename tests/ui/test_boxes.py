@@ -85,3 +85,12 @@ def test_refresh_keeps_the_choice(desk: Desk) -> None:
     boxes = desk.named(run(desk.boxes.refresh(desk.data(model="large.safetensors"), a_request())))
     assert value(boxes["model"]) == "large.safetensors"
     assert len(boxes["model"].choices) == 2
+
+
+def test_what_is_seen_in_the_tabs_picture_becomes_the_prompt(desk: Desk) -> None:
+    wells = {"init": f"{'a' * 64} {'b' * 64}", "inpaint_image": "c" * 64}
+    for tab, name, seen in (("img2img", "clip", "aaaa"), ("inpaint", "deepdanbooru", "cccc")):
+        boxes = desk.named(run(desk.boxes.interrogate(name)(desk.data(tab=tab, **wells), a_request())))
+        assert boxes == {"prompt": f"{name} sees {seen} with 1"}
+    with pytest.raises(gr.Error, match="缺少图片"):
+        run(desk.boxes.interrogate("clip")(desk.data(tab="img2img", init="", inpaint_image=""), a_request("zh")))

@@ -29,7 +29,20 @@ from tests.ui.conftest import Desk
 
 UI = Path(danqing.ui.__file__).parent
 SAME_IN_BOTH = {"eta", "vae"}
-BUILT = ("title_", "arg_", "choice_", "axis_", "kind_", "translate_", "resize_", "fill_", "soft_", "send_", "guide_")
+BUILT = (
+    "interrogate_",
+    "title_",
+    "arg_",
+    "choice_",
+    "axis_",
+    "kind_",
+    "translate_",
+    "resize_",
+    "fill_",
+    "soft_",
+    "send_",
+    "guide_",
+)
 """Words whose keys are put together."""
 
 

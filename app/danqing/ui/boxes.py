@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from danqing.engine.interrogators import Manner
 from danqing.errors import DanqingError
 from danqing.gallery.infotext import parse
 from danqing.prompt.styles import Style, read_styles, save_styles, styled
@@ -224,6 +225,22 @@ class Boxes:
         with in_words(request):
             names = await asyncio.to_thread(work)
             return self.board.updates(styles=gr.Dropdown(choices=names, value=list(new)), style_name="")
+
+    def interrogate(self, name: str) -> Callable[[dict[Any, Any], gr.Request], Awaitable[Updates]]:
+        """The handler that writes what an interrogator sees in the tab's picture into the prompt."""
+
+        async def handler(data: dict[Any, Any], request: gr.Request) -> Updates:
+            with in_words(request):
+                values, context = self.board.values(data), self.context
+                box = "inpaint_image" if values["tab"] == "inpaint" else "init"
+                pictures = str(values[box] or "").split()
+                if not pictures:
+                    raise DanqingError("missing_picture", field=box)
+                options = context.options.of(context.client_of(request.request)) if context.options else None
+                manner = Manner() if options is None else Manner.of(options)
+                return self.board.updates(prompt=await context.service.interrogate(pictures[0], name, manner))
+
+        return handler
 
     def fill_axis(self, axis: str, kind: str) -> Callable[[dict[Any, Any], gr.Request], Awaitable[Updates]]:
         """The handler that writes all values of a plot's axis into the box `axis`; the box `kind` says which axis."""

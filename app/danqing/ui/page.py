@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from starlette.routing import Mount
 
+from danqing.engine import interrogators
 from danqing.ui import words
 from danqing.ui.board import Board
 from danqing.ui.boxes import Boxes
@@ -152,6 +153,10 @@ def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None
         [board["seed"]],
         js="() => window.danqing.picked()",
     )
+    for name in (row.name for row in interrogators.ROWS):
+        seen = board.some("tab", "init", "inpaint_image")
+        handler = boxes.interrogate(name)
+        board[f"interrogate_{name}"].click(handler, seen, [board["prompt"]], **QUIET)
     _styles(board, boxes)
     _in_browser(board, boxes)
     fills(demo.load, boxes.first_look, board.some("draft"), filled)

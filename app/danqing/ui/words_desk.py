@@ -15,6 +15,9 @@ DESK: Mapping[str, tuple[str, str]] = {
     "gallery": ("Gallery", "作品集"),
     "models": ("Models", "模型库"),
     "settings": ("Settings", "设置"),
+    # What is seen in a picture
+    "interrogate_clip": ("Describe the picture", "识别为描述（CLIP）"),
+    "interrogate_deepdanbooru": ("Tag the picture", "识别为标签（DeepBooru）"),
     # Buttons by the prompt
     "skip": ("Skip this picture", "跳过当前图片"),
     "forever": ("Draw on and on", "连续绘制"),

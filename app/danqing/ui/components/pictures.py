@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from danqing.engine import interrogators
 from danqing.request import Extras, SoftInpainting
-from danqing.ui.components.controls import check, fold, hidden, menu, radio, slider
+from danqing.ui.components.controls import check, elem, fold, hidden, menu, radio, slider
 from danqing.ui.components.wells import well
 from danqing.ui.fields import SOFT, STEP
 from danqing.ui.words import label
@@ -36,12 +37,21 @@ def build(board: Board, settings: Settings) -> None:
         with gr.Column(elem_classes="dq-on-inpaint"):
             well(board, "inpaint_image", paint="mask", painted="inpaint_mask")
         with gr.Column(elem_classes="dq-on-image"):
+            _interrogate(board)
             slider(board, "denoise", 0, 1, DENOISE, 0.01, info=label("denoise_info"))
             radio(board, "resize_mode", [(f"resize_{n}", n) for n in range(4)], 0, elem_classes="dq-segments")
         with gr.Column(elem_classes="dq-on-inpaint"):
             _inpaint(board)
         with gr.Column(elem_classes="dq-on-extras"):
             _extras(board, settings)
+
+
+def _interrogate(board: Board) -> None:
+    """Buttons that write into the prompt what is seen in the picture."""
+    with gr.Row(elem_id="dq-interrogate"):
+        for row in interrogators.ROWS:
+            name = f"interrogate_{row.name}"
+            board.add(name, gr.Button(label(name), size="sm", elem_id=elem(name), min_width=120))
 
 
 def _inpaint(board: Board) -> None:
