@@ -54,18 +54,24 @@ def rooms(data: Path, settings: Settings) -> tuple[Library, JobService]:
     """The library and the queue over one data folder, not yet started."""
     from danqing.jobs.service import JobService
     from danqing.library.index import Library
+    from danqing.plugins.loading import Plugins, activate
 
-    library = Library(data)
+    library, plugins = Library(data), activate(Plugins(data, "web"))
+    plugins.find()
     command = shlex.split(settings.get_str("engine_command")) or None
-    return library, JobService(data, settings, library=library, engine_command=command)
+    return library, JobService(data, settings, library=library, engine_command=command, plugins=plugins)
 
 
 def logins(door: Door, settings: Settings) -> Logins:
     """Who is asked for a login at `door`, and how it is checked."""
     from danqing.api.auth import AdminAccount, Logins, WithMachine
+    from danqing.api.users import Users
 
-    accounts = WithMachine(AdminAccount(door.data), door.data) if door.login else None
-    return Logins.at(door.data, settings, accounts, door.host)
+    if not door.login:
+        return Logins.at(door.data, settings, None, door.host)
+    AdminAccount(door.data)  # makes the first password
+    users = Users(door.data)
+    return Logins.at(door.data, settings, WithMachine(users, door.data), door.host, users)
 
 
 def build(service: JobService, library: Library, settings: Settings, auth: Logins) -> FastAPI:

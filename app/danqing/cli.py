@@ -185,6 +185,14 @@ def token_commands(context: typer.Context) -> None:
     commands(context.args, prog_name="danqing token")
 
 
+@app.command("user", context_settings=PASSED_ON, add_help_option=False)
+def user_commands(context: typer.Context) -> None:
+    """Users: add, list, disable, roles, limits (danqing user --help)."""
+    from danqing.client.users import app as commands
+
+    commands(context.args, prog_name="danqing user")
+
+
 draw = app.command()(client.draw)
 batch = app.command()(client.batch)
 

@@ -1,7 +1,6 @@
-"""Who a request comes from: a session cookie, HTTP Basic, or, where no login is asked, everybody is "local".
+"""Who a request comes from: a session cookie, HTTP Basic, a token, or, where no login is asked, everybody is "local".
 
-`Logins` is what the doors ask. Passwords are checked by an `Accounts` object, so that the one administrator of today can
-give way to a table of users without a change elsewhere.
+`Logins` is what the doors ask. Passwords are checked by an `Accounts` object; roles and sessions stand in `Users`.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from starlette.requests import HTTPConnection
 
+from danqing.api.admin_account import ADMIN as ADMIN
+from danqing.api.admin_account import AdminAccount as AdminAccount
 from danqing.api.backoff import Backoff
-from danqing.api.sessions import Sessions, write_secret
-from danqing.api.tokens import DRAW, PREFIX, SCOPES, Tokens
+from danqing.api.sessions import Sessions
+from danqing.api.tokens import DRAW, METRICS, PREFIX, READ, SCOPES, Tokens
+from danqing.api.users import API, User, Users
 from danqing.errors import DanqingError
 from danqing.settings import Settings
 
 LOCAL = "local"
 """Owner of everything where no login is asked."""
 
-ADMIN = "admin"
 COOKIE = "danqing_session"
 OWNER_KEY = "danqing.owner"
 """Where the guard leaves the owner in the ASGI scope."""
@@ -39,9 +38,18 @@ OWNER_KEY = "danqing.owner"
 SCOPES_KEY = "danqing.scopes"
 """Where the guard leaves what the owner may do."""
 
+VISITOR_KEY = "danqing.visitor"
+"""Where the guard leaves the whole `Visitor`."""
+
 PASSWORD_LIMIT = 1000
 CHECKS_AT_ONCE = 2
 """A check takes 64 MB and a good part of a second of a core."""
+
+NAME_PATIENCE = 4
+"""Times as many failures for a name as for an address, before everybody who tries it has to wait."""
+
+FRIENDS = 10_000
+"""Pairs of user and address remembered."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +60,12 @@ class Visitor:
 
     owner: str
     scopes: tuple[str, ...]
+    page: bool = False
+    """Whether the page is open to them, not only the API."""
+    way: str = "token"
+    """`session`, `basic` or `token`."""
+    session: str = ""
+    """The id of the session."""
 
 
 class Accounts(Protocol):
@@ -59,49 +73,6 @@ class Accounts(Protocol):
 
     def check(self, name: str, password: str) -> str | None:
         """The user's name when the password is right, else None. Takes as long for a name that does not exist."""
-
-
-class AdminAccount:
-    """One account, `admin`, with a random password made at first start.
-
-    `DATA/secrets/admin.hash` holds its argon2 hash; the clear password is written once, to `DATA/secrets/password`, for the
-    person who may read files there. Removing both makes a new one at the next start.
-    """
-
-    def __init__(self, data: Path) -> None:
-        self.password_file = data / "secrets" / "password"
-        self._hash_file = data / "secrets" / "admin.hash"
-        self._hasher = PasswordHasher()
-        if not self._hash_file.is_file():
-            self._first()
-        self._hash = self._hash_file.read_text("utf-8").strip()
-
-    def check(self, name: str, password: str) -> str | None:
-        known = hmac.compare_digest(name.encode("utf-8", "replace"), ADMIN.encode())
-        try:
-            self._hasher.verify(self._hash, password.encode("utf-8", "replace"))
-        except (VerificationError, InvalidHashError):
-            return None
-        return ADMIN if known else None
-
-    def _first(self) -> None:
-        password = secrets.token_urlsafe(18)
-        write_secret(self.password_file, password + "\n")
-        write_secret(self._hash_file, self._hasher.hash(password) + "\n")
-        log.warning("a password was made for the user admin", file=str(self.password_file))
-
-    @staticmethod
-    def exists(data: Path) -> bool:
-        """Whether there is a password already."""
-        return (data / "secrets" / "admin.hash").is_file()
-
-    @staticmethod
-    def set_password(data: Path, password: str) -> None:
-        """Give the account another password: its hash only, and every login ends at the service's next start."""
-        folder = data / "secrets"
-        write_secret(folder / "admin.hash", PasswordHasher().hash(password) + "\n")
-        for name in ("password", "sessions.json"):
-            (folder / name).unlink(missing_ok=True)
 
 
 class WithMachine:
@@ -136,21 +107,28 @@ class Logins:
         host: the address listened on.
     """
 
-    def __init__(self, data: Path, accounts: Accounts | None, host: str, sessions: Sessions, backoff: Backoff) -> None:
-        self.data, self.host = data, host
+    def __init__(
+        self, data: Path, accounts: Accounts | None, host: str, users: Users, sessions: Sessions, backoff: Backoff
+    ) -> None:
+        self.data, self.host, self.users = data, host, users
         self.sessions, self.backoff, self.tokens = sessions, backoff, Tokens(data)
         self._accounts = accounts
+        self._names = Backoff(backoff.free * NAME_PATIENCE, backoff.most)
+        self._friends: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._known: OrderedDict[bytes, str] = OrderedDict()
         self._key = secrets.token_bytes(32)
         self._turns = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._basic_turn = asyncio.Lock()
 
     @classmethod
-    def at(cls, data: Path, settings: Settings, accounts: Accounts | None, host: str) -> Logins:
+    def at(
+        cls, data: Path, settings: Settings, accounts: Accounts | None, host: str, users: Users | None = None
+    ) -> Logins:
         """With sessions in the data folder and the limits of the settings."""
-        sessions = Sessions(data / "secrets" / "sessions.json", settings.get_float("session_hours") * 3600)
+        users = users or Users(data)
+        sessions = Sessions(users, settings.get_float("session_hours") * 3600)
         backoff = Backoff(settings.get_int("login_free_tries"), settings.get_int("login_wait_most"))
-        return cls(data, accounts, host, sessions, backoff)
+        return cls(data, accounts, host, users, sessions, backoff)
 
     @property
     def required(self) -> bool:
@@ -161,6 +139,12 @@ class Logins:
     def owner_of(connection: HTTPConnection) -> str:
         """Who sends a request that the guard let pass: a user's name, or "local"."""
         return str(connection.scope.get(OWNER_KEY, LOCAL))
+
+    @staticmethod
+    def visitor_of(connection: HTTPConnection) -> Visitor | None:
+        """Who sends a request that the guard let pass; None where no login is asked."""
+        found = connection.scope.get(VISITOR_KEY)
+        return found if isinstance(found, Visitor) else None
 
     @staticmethod
     def may(connection: HTTPConnection, scope: str) -> bool:
@@ -183,21 +167,31 @@ class Logins:
             if password.startswith(PREFIX):
                 # Programs that know only Basic: any name, the token as the password.
                 return self._by_token(password, address)
-            return self._visitor(await self.basic(header, address))
-        token = connection.cookies.get(COOKIE, "")
-        user = self.sessions.user(token) if token else None
-        return None if user is None else self._visitor(user)
+            return self._visitor(await self.basic(header, address), "basic")
+        session = self.sessions.find(connection.cookies.get(COOKIE, "")) if COOKIE in connection.cookies else None
+        return None if session is None else self._visitor(session[1], "session", session[0])
 
-    def _visitor(self, user: str) -> Visitor:
-        return Visitor(user, SCOPES if user == ADMIN else (DRAW,))
+    def _visitor(self, name: str, way: str, session: str = "") -> Visitor:
+        """
+        Raises:
+            DanqingError: `wrong_password`, for somebody who was shut out after the password was remembered.
+        """
+        if name == WithMachine.NAME:
+            return Visitor(name, (READ, DRAW, METRICS), way=way)
+        user = self.users.find(name)
+        if user is None or user.disabled:
+            raise DanqingError("wrong_password")
+        return Visitor(name, user.scopes, user.role != API, way, session)
 
     def _by_token(self, text: str, address: str) -> Visitor:
         self.backoff.check(address)
         token = self.tokens.find(text)
-        if token is None:
+        user = None if token is None else self.users.find(token.owner)
+        if token is None or (user is not None and user.disabled):
             self.backoff.failed(address)
             raise DanqingError("wrong_token")
-        return Visitor(token.owner, token.scopes)
+        # A token never opens more than its owner may; one whose owner is no user is a program of its own.
+        return Visitor(token.owner, _within(token.opens, user))
 
     async def log_in(self, name: str, password: str, address: str) -> str:
         """The user's name.
@@ -207,16 +201,36 @@ class Logins:
         """
         assert self._accounts is not None
         self.backoff.check(address)
+        # Many addresses that guess at one name wait too; where the user has been before, nobody else's guesses count.
+        if (name, address) not in self._friends:
+            self._names.check(name[:PASSWORD_LIMIT])
         self.backoff.failed(address)
         user = None
         if len(name) <= PASSWORD_LIMIT and len(password) <= PASSWORD_LIMIT:
             async with self._turns:
                 user = await asyncio.to_thread(self._accounts.check, name, password)
         if user is None:
+            self._names.failed(name[:PASSWORD_LIMIT])
             log.info("login failed", address=address)
             raise DanqingError("wrong_password")
-        self.backoff.succeeded(address)
+        self.succeeded(name, address)
         return user
+
+    def succeeded(self, name: str, address: str) -> None:
+        """Forget the failures of an address and of a name."""
+        self.backoff.succeeded(address)
+        self._names.succeeded(name)
+        self._friends[name, address] = None
+        while len(self._friends) > FRIENDS:
+            self._friends.popitem(last=False)
+
+    def form_secret(self, cookie: str) -> str:
+        """What a form brings back to show that this server made it for the browser with that cookie."""
+        return hmac.new(self._key, b"form:" + cookie.encode("utf-8", "replace"), "sha256").hexdigest()
+
+    def is_form_secret(self, given: str, cookie: str) -> bool:
+        """Whether it is what `form_secret` gave."""
+        return bool(cookie) and hmac.compare_digest(given.encode("utf-8", "replace"), self.form_secret(cookie).encode())
 
     async def basic(self, header: str, address: str) -> str:
         """The user of an `Authorization: Basic` header. A pair that was right once is remembered as a keyed hash.
@@ -225,9 +239,9 @@ class Logins:
             DanqingError: as `log_in`.
         """
         name, password = _basic_pair(header)
-        key = hmac.digest(
-            self._key, hashlib.sha256(f"{name}\0{password}".encode("utf-8", "replace")).digest(), "sha256"
-        )
+        # With what tells one password of the user from the next: an old one is not remembered for longer than it holds.
+        pair = f"{self._stamp(name)}\0{name}\0{password}".encode("utf-8", "replace")
+        key = hmac.digest(self._key, hashlib.sha256(pair).digest(), "sha256")
         # Also for a pair that is remembered: an address that has to wait must not learn that a guess was right.
         self.backoff.check(address)
         if key in self._known:
@@ -241,6 +255,16 @@ class Logins:
             while len(self._known) > 1000:
                 self._known.popitem(last=False)
         return user
+
+    def _stamp(self, name: str) -> str:
+        """Changes with the user's password."""
+        if name == WithMachine.NAME:
+            return ""
+        return self.users.stamp(name)
+
+
+def _within(scopes: tuple[str, ...], user: User | None) -> tuple[str, ...]:
+    return scopes if user is None else tuple(scope for scope in scopes if scope in user.scopes)
 
 
 def _basic_pair(header: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ class Backoff:
     """
 
     def __init__(self, free: int, most: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._free, self._most, self._clock = free, most, clock
+        self.free, self.most, self._clock = free, most, clock
         self._lock = threading.Lock()
         self._rows: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
@@ -45,7 +45,7 @@ class Backoff:
         key = network(address)
         with self._lock:
             count = self._rows.pop(key, (0, 0.0))[0] + 1
-            wait = 0.0 if count <= self._free else min(self._most, 2.0 ** min(count - self._free - 1, 30))
+            wait = 0.0 if count <= self.free else min(self.most, 2.0 ** min(count - self.free - 1, 30))
             self._rows[key] = (count, self._clock() + wait)
             while len(self._rows) > LIMIT:
                 self._rows.popitem(last=False)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from danqing.api.auth import Logins
 from danqing.api.tasks import Tasks
+from danqing.api.tokens import ADMIN
 from danqing.errors import DanqingError
 from danqing.settings import Settings
 
@@ -45,6 +46,29 @@ class Context:
         """
         if not self.logins.may(request, scope):
             raise DanqingError("not_allowed", scope=scope)
+
+    def require_person(self, request: Request) -> str:
+        """The user's name. Tokens may not make tokens, or change who may come in.
+
+        Raises:
+            DanqingError: `not_allowed`, for a token; `not_logged_in` where nobody logs in.
+        """
+        visitor = self.logins.visitor_of(request)
+        if visitor is None:
+            raise DanqingError("not_logged_in")
+        if visitor.way == "token" or self.logins.users.find(visitor.owner) is None:
+            raise DanqingError("not_allowed", scope="password")
+        return visitor.owner
+
+    def require_admin(self, request: Request) -> str:
+        """The administrator's name.
+
+        Raises:
+            DanqingError: as `require_person`, and `not_allowed` for everybody else.
+        """
+        name = self.require_person(request)
+        self.require(request, ADMIN)
+        return name
 
     def client(self, request: Request) -> str:
         """Whose options apply: the user's, else those of a cookie, else those of the address."""

@@ -135,4 +135,5 @@ def pictures(image: Any, mask: Any) -> tuple[str | None, str | None]:
 def _kept(text: str, context: Context) -> str:
     from danqing.api import images
 
-    return inputs.keep(context.logins.data, images.decode(text), context.settings.get_int("limit_upload_pixels"))
+    picture = images.decode(text, urls=context.settings.get_bool("url_inputs"))
+    return inputs.keep(context.logins.data, picture, context.settings.get_int("limit_upload_pixels"))

@@ -152,7 +152,9 @@ class ControlMaps:
     def _opened(self, text: str) -> Any:
         """The Pillow picture of a base64 text."""
         try:
-            return inputs.opened(images.decode(text), self._context.settings.get_int("limit_upload_pixels"))
+            settings = self._context.settings
+            picture = images.decode(text, urls=settings.get_bool("url_inputs"))
+            return inputs.opened(picture, settings.get_int("limit_upload_pixels"))
         except DanqingError as error:
             if error.code == "broken_image" and "pixels" not in str(error):
                 raise ApiError(422, "HTTPException", "Invalid encoded image") from None

@@ -13,16 +13,19 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from danqing import __version__
 from danqing.api import docs, errors
 from danqing.api.auth import Logins
+from danqing.api.cards import cards
 from danqing.api.context import Context
 from danqing.api.controlnet import controlnet
-from danqing.api.guard import BodyLimit, Envelope, Guard, Squeeze
+from danqing.api.guard import SHARED, BodyLimit, Envelope, Guard, Squeeze
 from danqing.api.internal import internal
 from danqing.api.jobs import v1
 from danqing.api.login import LoginPages
 from danqing.api.metrics import Metrics
+from danqing.api.oidc import Oidc
 from danqing.api.options import Options
 from danqing.api.pictures import Pictures
 from danqing.api.sdapi import sdapi
+from danqing.api.sharing import Sharing
 from danqing.api.tasks import Tasks
 from danqing.settings import Settings
 
@@ -48,17 +51,20 @@ def build(service: JobService, library: Library, settings: Settings, logins: Log
     errors.install(app)
     context = Context(service, library, settings, logins, Options(logins.data), Tasks(), stopping)
     app.state.doors = context
-    pages, pictures = LoginPages(logins), Pictures(context)
+    pages, pictures = LoginPages(logins, Oidc.of(settings, logins.users)), Pictures(context)
     app.add_api_route("/login", pages.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/login", pages.enter, methods=["POST"], include_in_schema=False)
     app.add_api_route("/logout", pages.leave, methods=["POST"], include_in_schema=False)
+    app.add_api_route("/login/oidc", pages.elsewhere, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/login/oidc/back", pages.back, methods=["GET"], include_in_schema=False)
     # Gradio has a way out of its own, by GET: a link on another site must not log anybody out.
     app.add_api_route("/logout", pages.stay, methods=["GET"], include_in_schema=False)
     for path in ("/docs", "/redoc"):
         app.add_api_route(path, docs.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/metrics", metrics.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/pictures/{picture_id}", pictures.show, methods=["GET"])
-    for router in (sdapi(context), v1(context), internal(context), controlnet(context)):
+    app.add_api_route(SHARED + "{secret}", Sharing(context).shared, methods=["GET"])
+    for router in (sdapi(context), v1(context), internal(context), controlnet(context), cards(context)):
         app.include_router(router)
     return app
 
@@ -76,7 +82,13 @@ def _middlewares(settings: Settings, logins: Logins, metrics: Metrics) -> list[M
         Middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True
         ),
-        Middleware(Guard, logins=logins, allowed_hosts=settings.get_str("allowed_hosts"), origins=frozenset(origins)),
+        Middleware(
+            Guard,
+            logins=logins,
+            allowed_hosts=settings.get_str("allowed_hosts"),
+            origins=frozenset(origins),
+            rate=settings.get_float("limit_requests_a_second"),
+        ),
         Middleware(BodyLimit, maximum=limit),
         Middleware(Squeeze),
     ]

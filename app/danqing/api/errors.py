@@ -77,7 +77,7 @@ def answer_to(error: DanqingError, language: Language) -> Response:
     text = error.text(language)
     name = "".join(word.capitalize() for word in error.code.split("_"))
     headers: dict[str, str] = {}
-    if error.code == "too_many_logins":
+    if error.code in ("too_many_logins", "too_many_requests"):
         headers["Retry-After"] = str(error.params.get("seconds", 1))
     elif error.status in (429, 503):
         headers["Retry-After"] = "2"

@@ -16,15 +16,29 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
-from danqing.api.auth import OWNER_KEY, SCOPES_KEY, Logins
+from danqing.api.auth import COOKIE, OWNER_KEY, SCOPES_KEY, VISITOR_KEY, Logins, Visitor
+from danqing.api.backoff import network
 from danqing.api.errors import App, Message, Receive, SafeJson, Scope, Send, answer_to, four_keys
+from danqing.api.rates import Rates
+from danqing.api.tokens import DRAW, METRICS, READ
 from danqing.errors import DanqingError, language_of
 
 if TYPE_CHECKING:
     from danqing.api.metrics import Metrics
 
-OPEN_PATHS = frozenset({"/login", "/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/login", "/login/oidc", "/login/oidc/back", "/healthz", "/readyz"})
 """What visitors without a login may see."""
+
+SHARED = "/shared/"
+"""Below it are pictures that somebody shares: the secret in the path opens one of them to everybody."""
+
+METRICS_PATH = "/metrics"
+API_PATHS = frozenset({METRICS_PATH, "/openapi.json", "/docs", "/redoc", "/login", "/logout", "/healthz", "/readyz"})
+API_PREFIXES = ("/sdapi/", "/v1/", "/controlnet/", "/internal/", "/pictures/", "/sd_extra_networks/", SHARED)
+"""What is open to programs: tokens and users of the role `api`. All else is the page."""
+
+ANYBODYS = frozenset({"/logout", "/v1/account/password"})
+"""What those may do, too, who may not draw."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -74,8 +88,11 @@ class Envelope:
 class Guard:
     """Refuses foreign hosts and origins, asks for the login, and leaves the owner in the scope."""
 
-    def __init__(self, app: App, logins: Logins, allowed_hosts: str, origins: frozenset[str]) -> None:
+    def __init__(
+        self, app: App, logins: Logins, allowed_hosts: str, origins: frozenset[str], rate: float = 0.0
+    ) -> None:
         self.app, self.logins, self.origins = app, logins, origins
+        self.rates = Rates(rate)
         self._hosts = self._host_names(allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,12 +116,15 @@ class Guard:
                 self._check_proxy(connection.headers)
                 return None
             visitor = await self.logins.visitor(connection)
+            address = connection.client.host if connection.client else ""
+            self.rates.take(f"address:{network(address)}" if visitor is None else f"user:{visitor.owner}")
+            if visitor is None:
+                return None if is_open(scope) else self._ask(scope, connection)
+            self._check_form(scope, connection, visitor)
+            check_scope(scope, visitor)
         except DanqingError as error:
             return self._refuse(error, connection)
-        if visitor is None and scope["path"] not in OPEN_PATHS:
-            return self._ask(scope, connection)
-        if visitor is not None:
-            scope[OWNER_KEY], scope[SCOPES_KEY] = visitor.owner, visitor.scopes
+        scope[OWNER_KEY], scope[SCOPES_KEY], scope[VISITOR_KEY] = visitor.owner, visitor.scopes, visitor
         return None
 
     def _host_names(self, allowed: str) -> frozenset[str] | None:
@@ -137,6 +157,20 @@ class Guard:
         if parts.scheme not in ("http", "https") or not same_host(parts.netloc, headers.get("host", ""), parts.scheme):
             raise DanqingError("wrong_origin", origin=origin[:200])
 
+    def _check_form(self, scope: Scope, connection: HTTPConnection, visitor: Visitor) -> None:
+        """A browser so old that it says neither Origin nor Sec-Fetch-Site may have been sent here by another site.
+
+        Its requests with a session's cookie need the session's token (`csrf` of GET /v1/account) as X-CSRF-Token.
+        """
+        if visitor.way != "session" or (scope["type"] == "http" and scope["method"] in SAFE_METHODS):
+            return
+        if tells_where_from(connection.headers):
+            return
+        if not self.logins.is_form_secret(
+            connection.headers.get("x-csrf-token", ""), connection.cookies.get(COOKIE, "")
+        ):
+            raise DanqingError("wrong_origin", origin="?")
+
     def _check_proxy(self, headers: Headers) -> None:
         """Behind a proxy everybody comes from loopback: without a login the whole net would be let in."""
         if any(name in headers for name in PROXY_HEADERS):
@@ -153,6 +187,37 @@ class Guard:
         if page and "text/html" in connection.headers.get("accept", ""):
             return RedirectResponse("/login?next=" + quote(scope["path"]), 303, {"Cache-Control": "no-store"})
         return SafeJson(four_keys("HTTPException", "Not authenticated", ""), 401)
+
+
+def is_open(scope: Scope) -> bool:
+    """Whether visitors without a login may see this."""
+    path = str(scope["path"])
+    return path in OPEN_PATHS or (path.startswith(SHARED) and scope.get("method") in ("GET", "HEAD"))
+
+
+def check_scope(scope: Scope, visitor: Visitor) -> None:
+    """Looking needs `read`, everything that may change something `draw`, the page a person, the numbers `metrics`.
+
+    What needs more than that, its route asks for.
+
+    Raises:
+        DanqingError: `not_allowed`, `page_closed`.
+    """
+    path = str(scope["path"])
+    if is_open(scope) or path in ANYBODYS:
+        return
+    if not visitor.page and path not in API_PATHS and not path.startswith(API_PREFIXES):
+        raise DanqingError("page_closed")
+    looking = scope["type"] == "http" and scope["method"] in SAFE_METHODS
+    needed = METRICS if path == METRICS_PATH else READ if looking else DRAW
+    if needed not in visitor.scopes:
+        raise DanqingError("not_allowed", scope=needed)
+
+
+def tells_where_from(headers: Headers) -> bool:
+    """Whether a request says which site it comes from, or is no browser's: its Origin was checked before."""
+    told = "origin" in headers or "sec-fetch-site" in headers
+    return told or not headers.get("user-agent", "").startswith("Mozilla/")
 
 
 def host_name(host: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from danqing.api import remote
 from danqing.api.errors import ApiError
 from danqing.gallery.reading import encode_user_comment
 from danqing.imaging import grid as sheets
@@ -18,13 +19,16 @@ EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
 
 
-def decode(text: str) -> bytes:
-    """The bytes of a base64 text, with or without a data prefix.
+def decode(text: str, *, urls: bool = False) -> bytes:
+    """The bytes of a base64 text, with or without a data prefix; with `urls` also of what an address gives.
 
     Raises:
-        ApiError: in the WebUI's words, for an address (nothing is fetched) and for what is no base64.
+        ApiError: in the WebUI's words, for an address where there must be none, and for what is no base64.
+        DanqingError: `url_refused`.
     """
-    if text.startswith(("http://", "https://")):
+    if remote.is_address(text):
+        if urls:
+            return remote.fetched(text)
         raise ApiError(422, "HTTPException", "Requests not allowed")
     if text.startswith("data:image/"):
         text = text.partition(",")[2]

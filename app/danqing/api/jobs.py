@@ -223,10 +223,12 @@ def add_routes(router: APIRouter, context: Context) -> None:
 
 def v1(context: Context) -> APIRouter:
     """All routes below /v1."""
-    from danqing.api import no_route, openai
+    from danqing.api import account, no_route, openai, people, queue, sharing
 
     router = APIRouter(prefix="/v1", route_class=StrictRoute, default_response_class=SafeJson, responses=RESPONSES)
     openai.add_routes(router, context)
     add_routes(router, context)
+    for more in (sharing, account, people, queue):
+        more.add_routes(router, context)
     no_route.close(router)
     return router

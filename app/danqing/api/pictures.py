@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, Response
 
 from danqing.api.context import Context
 from danqing.errors import DanqingError
+from danqing.gallery.store import Picture
 
 PictureId = Annotated[str, Path(description="An id of GET /v1/jobs/{job_id} or of the page.")]
 
@@ -28,15 +29,19 @@ class Pictures:
         picture = await asyncio.to_thread(self._context.service.gallery.get, picture_id)
         if picture.owner != self._context.owner(request):
             raise DanqingError("unknown_picture", picture=picture_id[:64])
-        # A name that we made, and one of few kinds: what the file says of itself counts for nothing.
-        saving = "attachment" if download == "1" else "inline"
-        return FileResponse(
-            picture.path,
-            media_type=KINDS.get(picture.path.suffix.lower(), "application/octet-stream"),
-            filename=picture.path.name,
-            content_disposition_type=saving,
-            headers={
-                "Cache-Control": "private, max-age=31536000, immutable",
-                "Content-Security-Policy": "default-src 'none'; sandbox",
-            },
-        )
+        return answered(picture, download == "1")
+
+
+def answered(picture: Picture, save: bool) -> FileResponse:
+    """The file of a picture as an answer; `save` offers it for saving."""
+    # A name that we made, and one of few kinds: what the file says of itself counts for nothing.
+    return FileResponse(
+        picture.path,
+        media_type=KINDS.get(picture.path.suffix.lower(), "application/octet-stream"),
+        filename=picture.path.name,
+        content_disposition_type="attachment" if save else "inline",
+        headers={
+            "Cache-Control": "private, max-age=31536000, immutable",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+        },
+    )

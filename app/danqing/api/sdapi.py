@@ -94,7 +94,8 @@ class Drawings:
     def _read(self, image: str) -> dict[str, Any]:
         limit = self._context.settings.get_int("limit_upload_pixels")
         try:
-            text, items = infotext.read_image(images.decode(image), limit)
+            picture = images.decode(image, urls=self._context.settings.get_bool("url_inputs"))
+            text, items = infotext.read_image(picture, limit)
         except DanqingError as error:
             if error.code == "broken_image" and "pixels" not in str(error):
                 raise ApiError(422, "HTTPException", "Invalid encoded image") from None

@@ -1,79 +1,105 @@
-"""Logins of browsers: a random id in a cookie, its hash and its end in a file, so that a restart logs nobody out."""
+"""Logins of browsers: a random id in a cookie; its hash, its end and where it came from in the users' file."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import secrets
-import threading
+import sqlite3
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
-LIMIT = 10_000
-"""Sessions kept; the oldest go first."""
+from danqing import database as db
+from danqing.api.secret_files import write_secret as write_secret
+from danqing.api.users import Users
+
+LIMIT = 100
+"""Sessions of one user; the oldest go first."""
+
+AGENT_LIMIT = 200
+
+LIVE = """
+SELECT session.id, session.user FROM session JOIN user ON user.name = session.user
+WHERE session.key = ? AND session.expires > ? AND user.disabled = 0 AND user.role <> 'api'
+"""
+
+NEWEST = "SELECT * FROM session WHERE user = ? AND expires > ? ORDER BY created DESC"
 
 
-def write_secret(path: Path, content: str) -> None:
-    """Replace `path` whole, readable by its owner only; its folder is made if it is missing."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    half = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(path)
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A login as its owner sees it; times are seconds since 1970. `id` opens nothing."""
+
+    id: str
+    user: str
+    created: float
+    expires: float
+    address: str
+    agent: str
 
 
 class Sessions:
     """Who is logged in. Safe to call from several threads.
 
     Args:
-        path: the file that keeps them.
+        users: whose file keeps them.
         seconds: how long a session lasts.
     """
 
-    def __init__(self, path: Path, seconds: float) -> None:
-        self._path = path
+    def __init__(self, users: Users, seconds: float) -> None:
+        self._users = users
         self.seconds = seconds
-        self._lock = threading.Lock()
-        self._rows: dict[str, tuple[str, float]] = self._read()
+        self._unwritten: dict[str, tuple[str, str, float]] = {}
 
-    def open(self, user: str) -> str:
+    def open(self, user: str, address: str = "", agent: str = "") -> str:
         """A new session of `user`; the token for the cookie."""
-        token = secrets.token_urlsafe(32)
-        with self._lock:
-            now = time.time()
-            live = [(key, row) for key, row in self._rows.items() if row[1] > now]
-            self._rows = dict(live[-(LIMIT - 1) :])
-            self._rows[_key(token)] = (user, now + self.seconds)
-            self._write()
+        token, now = secrets.token_urlsafe(32), time.time()
+        row = (_key(token), secrets.token_hex(8), user, now, now + self.seconds, address, agent[:AGENT_LIMIT])
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM session WHERE expires <= ?", (now,))
+            connection.execute("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            old = "SELECT key FROM session WHERE user = ? ORDER BY created DESC LIMIT -1 OFFSET ?"
+            connection.execute(f"DELETE FROM session WHERE key IN ({old})", (user, LIMIT))
+
+        try:
+            self._users.database.write(work)
+        except sqlite3.OperationalError as error:
+            if not db.is_full(error):
+                raise
+            # A full disk must not keep people out; they log in again after a restart.
+            self._unwritten[_key(token)] = (row[1], user, row[4])
         return token
+
+    def find(self, token: str) -> tuple[str, str] | None:
+        """The id and the user of the session of a cookie, None when there is none or it is over."""
+        key, now = _key(token), time.time()
+        row = self._users.database.row(LIVE, (key, now))
+        if row is not None:
+            return row["id"], row["user"]
+        held = self._unwritten.get(key)
+        return (held[0], held[1]) if held is not None and held[2] > now else None
 
     def user(self, token: str) -> str | None:
         """Whose session `token` is, None when there is none or it is over."""
-        row = self._rows.get(_key(token))
-        return row[0] if row is not None and row[1] > time.time() else None
+        found = self.find(token)
+        return None if found is None else found[1]
+
+    def of(self, user: str) -> list[Session]:
+        """A user's sessions, newest first."""
+        rows = self._users.database.rows(NEWEST, (user, time.time()))
+        names = ("id", "user", "created", "expires", "address", "agent")
+        return [Session(*(row[name] for name in names)) for row in rows]
 
     def close(self, token: str) -> None:
         """End a session."""
-        with self._lock:
-            if self._rows.pop(_key(token), None) is not None:
-                self._write()
+        key = _key(token)
+        self._unwritten.pop(key, None)
+        self._users.database.write(lambda connection: connection.execute("DELETE FROM session WHERE key = ?", (key,)))
 
-    def _read(self) -> dict[str, tuple[str, float]]:
-        try:
-            rows = json.loads(self._path.read_text("utf-8"))
-            return {str(key): (str(user), float(end)) for key, (user, end) in rows.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
-
-    def _write(self) -> None:
-        try:
-            write_secret(self._path, json.dumps(self._rows))
-        except OSError:
-            # A full disk must not keep people out; they log in again after a restart.
-            return
+    def revoke(self, user: str, session_id: str) -> bool:
+        """End one of a user's sessions by its id; whether there was one."""
+        sql, key = "DELETE FROM session WHERE user = ? AND id = ?", (user, session_id)
+        return self._users.database.write(lambda connection: connection.execute(sql, key).rowcount) > 0
 
 
 def _key(token: str) -> str:

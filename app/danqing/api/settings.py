@@ -68,7 +68,9 @@ ROWS: tuple[Setting, ...] = (
         "Address of an OpenID Connect provider, such as https://id.example.org; empty offers no such login.",
         "OpenID Connect 提供方的地址，例如 https://id.example.org；留空则不提供此登录方式。",
     ),
-    Setting("oidc_client", "", "Client id at the OpenID Connect provider.", "在 OpenID Connect 提供方登记的客户端 ID。"),
+    Setting(
+        "oidc_client", "", "Client id at the OpenID Connect provider.", "在 OpenID Connect 提供方登记的客户端 ID。"
+    ),
     Setting(
         "oidc_secret_file",
         "",

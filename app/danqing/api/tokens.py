@@ -9,22 +9,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from danqing.api.sessions import write_secret
+from danqing.api.secret_files import hand_over, write_secret
 from danqing.errors import DanqingError
 
-DRAW, ADMIN = "draw", "admin"
-SCOPES = (DRAW, ADMIN)
-"""What a token may do: draw and look at what was drawn; or that and steer the server."""
+READ, DRAW, METRICS, ADMIN = "read", "draw", "metrics", "admin"
+SCOPES = (READ, DRAW, METRICS, ADMIN)
+"""What a token may do: look at what was drawn; that and draw; read /metrics and nothing else; everything."""
+
+IMPLIED = {READ: (READ,), DRAW: (READ, DRAW), METRICS: (METRICS,), ADMIN: SCOPES}
+"""What each scope opens."""
 
 PREFIX = "dq_"
 FORM = re.compile(r"dq_([0-9a-f]{12})_([A-Za-z0-9_-]{20,100})")
@@ -41,6 +42,11 @@ class Token:
     scopes: tuple[str, ...]
     created: float
     digest: str
+
+    @property
+    def opens(self) -> tuple[str, ...]:
+        """The scopes with those that they imply."""
+        return tuple(scope for scope in SCOPES if any(scope in IMPLIED[one] for one in self.scopes if one in IMPLIED))
 
 
 class Tokens:
@@ -77,14 +83,20 @@ class Tokens:
             self._read()
             return sorted(self._rows.values(), key=lambda row: row.created)
 
-    def revoke(self, token_id: str) -> None:
-        """
+    def of(self, owner: str) -> list[Token]:
+        """Of one owner, oldest first."""
+        return [row for row in self.all() if row.owner == owner]
+
+    def revoke(self, token_id: str, owner: str | None = None) -> None:
+        """End a token; with `owner` only one of theirs.
+
         Raises:
             DanqingError: `unknown_token`.
         """
         with self._lock:
             self._read()
-            if self._rows.pop(token_id, None) is None:
+            row = self._rows.get(token_id)
+            if row is None or owner not in (None, row.owner) or self._rows.pop(token_id, None) is None:
                 raise DanqingError("unknown_token", token=token_id[:64])
             self._write()
 
@@ -118,10 +130,7 @@ class Tokens:
 
     def _write(self) -> None:
         write_secret(self._path, json.dumps([asdict(row) for row in self._rows.values()]))
-        folder = self._path.parent.stat()
-        if os.geteuid() == 0 and folder.st_uid != 0:
-            # Made by root, read by the service.
-            shutil.chown(self._path, folder.st_uid, folder.st_gid)
+        hand_over(self._path)
         self._seen = None
 
 

@@ -16,7 +16,7 @@ from danqing.api.control_units import control_units
 from danqing.api.drawing_options import drawing_options, eta_of
 from danqing.api.errors import ApiError
 from danqing.api.fields import NOT_NULL, Drawing, Img2Img, Txt2Img
-from danqing.api.script_args import pictures_of, selected_script, soft_inpainting
+from danqing.api.script_args import pictures_of, plugin_arguments, selected_script, soft_inpainting
 from danqing.engine import catalog
 from danqing.errors import DanqingError
 from danqing.gallery import infotext, inputs
@@ -94,6 +94,7 @@ def request_of(fields: Drawing, options: Mapping[str, Any], model: str, context:
         **refiner(fields, context),
         "denoising_strength": fields.denoising_strength,
         "script": selected_script(fields, context),
+        "plugins": plugin_arguments(fields),
         "control": control_units(fields, context),
         "options": drawing_options(options),
     }
@@ -213,7 +214,9 @@ def keep_image(text: str, context: Context) -> str:
     """
     limit = context.settings.get_int("limit_upload_pixels")
     try:
-        return inputs.keep(context.logins.data, images.decode(text), limit)
+        return inputs.keep(
+            context.logins.data, images.decode(text, urls=context.settings.get_bool("url_inputs")), limit
+        )
     except DanqingError as error:
         if error.code == "broken_image" and "pixels" not in str(error):
             raise ApiError(422, "HTTPException", "Invalid encoded image") from None

@@ -13,6 +13,7 @@ from danqing.api import images
 from danqing.api.context import Context
 from danqing.api.errors import SafeJson
 from danqing.api.fields import ExtrasBatch, ExtrasSingle, Upscaling
+from danqing.api.remote import is_address
 from danqing.api.translate import keep_image
 from danqing.api.waiting import finished
 from danqing.errors import DanqingError
@@ -57,7 +58,7 @@ class Upscaled:
         options = context.options.of(context.client(request))
         encoded = []
         for one, source in zip(pictures, sources, strict=False):
-            told, _ = infotext.read_image(images.decode(source))
+            told = "" if is_address(source) else infotext.read_image(images.decode(source))[0]
             texts = {**({"parameters": told} if told else {}), "postprocessing": line}
             encoded.append(images.encode(images.with_texts(one.path.read_bytes(), texts), told or line, options))
         return f"<p>{escape(line)}</p>", encoded
