@@ -83,6 +83,8 @@ class Front:
     def __init__(self, door: Door, settings: Settings) -> None:
         self.door, self.settings = door, settings
         self.app: App | None = None
+        self.knows: Callable[[Scope], bool] | None = None
+        """Whether a request comes from somebody who is logged in."""
         self.service: JobService | None = None
         self.failure: BaseException | None = None
         self.phases: list[OwnPhase] = []
@@ -98,7 +100,7 @@ class Front:
         elif scope["type"] == "http" and scope["path"] == "/healthz":
             await answer(send, 200, b"ok", "text/plain; charset=utf-8")
         elif scope["type"] == "http" and scope["path"] == "/readyz":
-            await self._ready(send)
+            await self._ready(scope, send)
         elif self.app is not None:
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
@@ -137,8 +139,12 @@ class Front:
         finally:
             phase.seconds = time.monotonic() - phase.started
 
-    async def _ready(self, send: Send) -> None:
+    async def _ready(self, scope: Scope, send: Send) -> None:
         state = self.readiness()
+        warning = None if self.service is None else self.service.readiness().warning
+        if warning is not None and self.knows is not None and self.knows(scope):
+            accepts = dict(scope["headers"]).get(b"accept-language", b"").decode("latin-1")
+            state["warning"] = {"code": warning.code, "message": warning.text(language_of(accepts))}
         await answer(send, 200 if state["ready"] else 503, json.dumps(state).encode(), "application/json")
 
     async def _wait(self, scope: Scope, send: Send) -> None:
@@ -190,7 +196,7 @@ class Front:
                 app = await in_thread(
                     lambda: house.build(service, library, settings, house.logins(self.door, settings))
                 )
-            self.on_stop = app.state.stopping.set
+            self.on_stop, self.knows = app.state.stopping.set, app.state.knows
             async with app.router.lifespan_context(app):
                 self.app = app
                 await self._down.wait()

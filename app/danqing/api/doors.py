@@ -16,9 +16,10 @@ from danqing.api.auth import Logins
 from danqing.api.cards import cards
 from danqing.api.context import Context
 from danqing.api.controlnet import controlnet
-from danqing.api.guard import SHARED, BodyLimit, Envelope, Guard, Squeeze
+from danqing.api.guard import SHARED, BodyLimit, Envelope, Guard, Squeeze, is_known
 from danqing.api.internal import internal
-from danqing.api.jobs import v1
+from danqing.api.jobs import told, v1
+from danqing.api.limits import UserLimits
 from danqing.api.login import LoginPages
 from danqing.api.metrics import Metrics
 from danqing.api.oidc import Oidc
@@ -27,6 +28,7 @@ from danqing.api.pictures import Pictures
 from danqing.api.sdapi import sdapi
 from danqing.api.sharing import Sharing
 from danqing.api.tasks import Tasks
+from danqing.api.webhooks import Webhooks
 from danqing.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,17 +42,22 @@ def build(service: JobService, library: Library, settings: Settings, logins: Log
     """The app with every route but the page's."""
     metrics = Metrics(service)
     stopping = asyncio.Event()
+    webhooks = Webhooks(service, settings, lambda view: told(view, "en"))
     app = FastAPI(
         title="Danqing 丹青",
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        lifespan=lambda _: webhooks.running(),
         middleware=_middlewares(settings, logins, metrics),
     )
     app.state.stopping = stopping
     errors.install(app)
-    context = Context(service, library, settings, logins, Options(logins.data), Tasks(), stopping)
+    context = Context(service, library, settings, logins, Options(logins.data), Tasks(), webhooks, stopping)
     app.state.doors = context
+    app.state.knows = lambda scope: is_known(logins, scope)
+    if logins.required:
+        service.limit_owners(UserLimits(logins.users))
     pages, pictures = LoginPages(logins, Oidc.of(settings, logins.users)), Pictures(context)
     app.add_api_route("/login", pages.show, methods=["GET"], include_in_schema=False)
     app.add_api_route("/login", pages.enter, methods=["POST"], include_in_schema=False)

@@ -195,6 +195,18 @@ def is_open(scope: Scope) -> bool:
     return path in OPEN_PATHS or (path.startswith(SHARED) and scope.get("method") in ("GET", "HEAD"))
 
 
+def is_known(logins: Logins, scope: Scope) -> bool:
+    """Whether a request that did not pass the guard comes from a browser that is logged in, or, without logins, from here.
+
+    Passwords and tokens are not looked at: no door may be open beside the one that counts wrong ones.
+    """
+    connection = HTTPConnection(scope)
+    if not logins.required:
+        local = host_name(connection.headers.get("host", "")) in LOOPBACK_NAMES
+        return local and not any(name in connection.headers for name in PROXY_HEADERS)
+    return COOKIE in connection.cookies and logins.sessions.find(connection.cookies[COOKIE]) is not None
+
+
 def check_scope(scope: Scope, visitor: Visitor) -> None:
     """Looking needs `read`, everything that may change something `draw`, the page a person, the numbers `metrics`.
 

@@ -52,13 +52,15 @@ class Queue:
         self._context = context
 
     async def show(self, request: Request) -> Response:
-        """Whether the queue is paused, and its jobs in their order: all for administrators, else the caller's own."""
+        """Whether the queue is paused, what it warns of, and its jobs in order: all for administrators, else the caller's own."""
         context, language = self._context, language_of_request(request)
         everybody = context.logins.may(request, ADMIN)
         owner = None if everybody else context.owner(request)
         views = await asyncio.to_thread(lambda: context.service.views(owner, active=True, limit=1000))
         rows = [{**told(view, language), "owner": view.job.owner} for view in sorted(views, key=_turn)]
-        return SafeJson({"paused": context.service.paused, "jobs": rows})
+        warning = context.service.readiness().warning
+        told_of = None if warning is None else {"code": warning.code, "message": warning.text(language)}
+        return SafeJson({"paused": context.service.paused, "warning": told_of, "jobs": rows})
 
     async def place(self, request: Request, job_id: JobId, wish: Place) -> Response:
         """Move a waiting job of the caller's among their own."""

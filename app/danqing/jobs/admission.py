@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pluggy
+from typing import TYPE_CHECKING, Any
 
 from danqing.errors import DanqingError
 from danqing.gallery.store import free_mb
@@ -15,16 +15,25 @@ from danqing.settings import Settings
 
 if TYPE_CHECKING:
     from danqing.library.index import Library
+    from danqing.plugins.loading import Plugins
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerLimits:
+    """What one owner may have; None leaves it to the settings. `weight`: share of the work, 1 is the usual one."""
+
+    jobs: int | None = None
+    images: int | None = None
+    weight: float | None = None
 
 
 class Admission:
     """The checks of one queue. `prepared` and `check_disk` block and belong into a thread."""
 
-    def __init__(
-        self, data: Path, settings: Settings, board: Board, library: Library, plugins: pluggy.PluginManager
-    ) -> None:
+    def __init__(self, data: Path, settings: Settings, board: Board, library: Library, plugins: Plugins) -> None:
         self._data, self._settings, self._board = data, settings, board
         self._library, self._plugins = library, plugins
+        self.limits_of: Callable[[str], OwnerLimits] = lambda owner: OwnerLimits()
         self._coming: list[str] = []
         """Owners of the jobs that are being written."""
 
@@ -37,10 +46,8 @@ class Admission:
         count, maximum = self._board.waiting + len(self._coming), self._settings.get_int("limit_queue")
         if count >= maximum:
             raise DanqingError("queue_full", count=count, maximum=maximum)
-        own, most = (
-            self._board.count_of(owner) + self._coming.count(owner),
-            self._settings.get_int("limit_jobs_per_owner"),
-        )
+        own, most = self._board.count_of(owner) + self._coming.count(owner), self.limits_of(owner).jobs
+        most = self._settings.get_int("limit_jobs_per_owner") if most is None else most
         if own >= most:
             raise DanqingError("too_many_jobs", count=own, maximum=most)
         self._coming.append(owner)
@@ -48,6 +55,15 @@ class Admission:
     def leave(self, owner: str) -> None:
         """It is written, or was refused."""
         self._coming.remove(owner)
+
+    def check_images(self, owner: str, request: GenerateRequest) -> None:
+        """
+        Raises:
+            DanqingError: `too_many_images`, for more in a job than this owner may have.
+        """
+        most = self.limits_of(owner).images
+        if most is not None and request.image_count > most:
+            raise DanqingError("too_many_images", count=request.image_count, maximum=most)
 
     def check_disk(self) -> None:
         """
@@ -64,8 +80,10 @@ class Admission:
         Raises:
             DanqingError: what the library says of the model.
         """
-        for implementation in self._plugins.hook.danqing_before_job.get_hookimpls():
-            changed = implementation.function(*(request for _ in implementation.argnames))
-            request = changed if isinstance(changed, GenerateRequest) else request
+        told: dict[str, Any] = {"request": request.resolved(), "data": self._data}
+        for _, changed in self._plugins.calls("danqing_before_job", told):
+            if isinstance(changed, GenerateRequest):
+                told["request"] = changed
+        request = told["request"]
         name = self._library.resolve(request.model).name
         return request.model_copy(update={"model": name}).resolved()

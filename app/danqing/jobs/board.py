@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from danqing.errors import DanqingError
@@ -103,6 +103,10 @@ class Board:
         """By token: what the engine works on."""
         self._version = 0
         self._order = _Order(0, (), {}, ())
+
+    def weigh(self, weight_of: Callable[[str], float | None]) -> None:
+        """Ask for owners' shares of the work; None is the usual one. Called often: it must answer from memory."""
+        self._shares.weight_of = weight_of
 
     def add(self, stored: StoredJob) -> Live:
         """A queued job takes its place."""

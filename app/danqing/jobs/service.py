@@ -13,7 +13,7 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ from danqing.engine.protocol import Message
 from danqing.errors import DanqingError
 from danqing.gallery import upkeep
 from danqing.gallery.store import Gallery, Picture, free_mb
-from danqing.jobs.admission import Admission
+from danqing.jobs.admission import Admission, OwnerLimits
 from danqing.jobs.board import Board, Live
 from danqing.jobs.dispatcher import Dispatcher, Limits
 from danqing.jobs.engine_link import Audience, EngineLink, engine_command
@@ -79,6 +79,11 @@ class JobService:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._paused = False
+
+    def limit_owners(self, limits_of: Callable[[str], OwnerLimits]) -> None:
+        """Let somebody who knows the users say what each may have. Called often: it must answer from memory."""
+        self._admission.limits_of = limits_of
+        self._board.weigh(lambda owner: limits_of(owner).weight)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -205,6 +210,7 @@ class JobService:
         try:
             await asyncio.to_thread(admission.check_disk)
             request = await asyncio.to_thread(admission.prepared, request)
+            admission.check_images(owner, request)
             job = Job(job_id or secrets.token_hex(16), owner, request, JobState.QUEUED, time.time())
             stored = await self._store.insert(job, client=client, save=save)
         except (OSError, sqlite3.OperationalError) as error:
