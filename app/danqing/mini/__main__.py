@@ -10,7 +10,15 @@ from pathlib import Path
 def main() -> None:
     """Run one subcommand."""
     options = _parser().parse_args()
-    {"train": _train, "render": _render, "export": _export, "judge": _judge, "sheet": _sheet}[options.command](options)
+    work = {
+        "train": _train,
+        "control": _control,
+        "render": _render,
+        "export": _export,
+        "judge": _judge,
+        "sheet": _sheet,
+    }
+    work[options.command](options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -21,6 +29,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--minutes", type=float, default=110)
     train.add_argument("--resume", action="store_true", help="go on with what OUT holds")
     train.add_argument("--stage", default="", choices=("", "vae", "text", "unet", "decoder"))
+    control = commands.add_parser("control", help="train a ControlNet beside the shipped model")
+    control.add_argument("--kind", required=True, choices=("canny", "depth", "pose"))
+    control.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and of the finished file")
+    control.add_argument("--minutes", type=float, default=25)
+    control.add_argument("--resume", action="store_true", help="go on with what OUT holds")
     render = commands.add_parser("render", help="a contact sheet of training data")
     render.add_argument("--png", type=Path, required=True)
     export = commands.add_parser("export", help="write the single file and its YAML from a training folder")
@@ -41,6 +54,12 @@ def _train(options: argparse.Namespace) -> None:
     from danqing.mini.train import train
 
     train(options.out, options.minutes, options.resume, options.stage)
+
+
+def _control(options: argparse.Namespace) -> None:
+    from danqing.mini.train_control import train_control
+
+    train_control(options.kind, options.out, options.minutes, options.resume)
 
 
 def _render(options: argparse.Namespace) -> None:

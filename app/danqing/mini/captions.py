@@ -147,7 +147,7 @@ class _English(_Words):
 
     def _person(self, thing: Thing) -> str:
         words = self.rng.choice(("person", "person", "man", "figure"))
-        if self.says(0.6):
+        if self.says(0.6) and thing.pose:
             words += " " + self.rng.choice(_EN_POSES[thing.pose])
         if self.says():
             words += self.rng.choice((" in a {} shirt", " wearing a {} shirt")).format(thing.colour)
@@ -205,7 +205,7 @@ class _Chinese(_Words):
 
     def _person(self, thing: Thing) -> str:
         shirt = f"穿{ZH_COLOURS[thing.colour]}上衣的" if self.says() else ""
-        pose = ZH_POSES[thing.pose] if self.says(0.6) else ""
+        pose = ZH_POSES[thing.pose] if self.says(0.6) and thing.pose else ""
         return f"一个{shirt}人{pose}"
 
     def _pair(self) -> str:

@@ -19,20 +19,37 @@ FIGURE = 2.05
 """Height of a person in units of the radius of its scene record."""
 
 Colour = tuple[int, int, int]
-_SKINS: tuple[tuple[Colour, Colour], ...] = (
+SKINS: tuple[tuple[Colour, Colour], ...] = (
     ((245, 205, 170), (40, 30, 25)),
     ((225, 170, 130), (120, 75, 35)),
     ((150, 100, 70), (40, 30, 25)),
 )
-_TROUSERS: Colour = (45, 55, 95)
+TROUSERS: Colour = (45, 55, 95)
 
 
 def render(scene: Scene, rng: random.Random) -> NDArray[np.uint8]:
     """Draw a scene: uint8 array (SIZE, SIZE, 3). The generator moves colours by a hair only."""
     canvas = Image.new("RGB", (SIZE * OVER, SIZE * OVER), _near(scene.background, rng))
-    for thing in scene.things:
-        _draw(canvas, thing, _near(thing.colour, rng))
+    colours = [_near(thing.colour, rng) for thing in scene.things]
+    for thing, colour in sorted(zip(scene.things, colours, strict=True), key=lambda pair: pair[0].near):
+        _draw(canvas, thing, colour)
     return np.asarray(canvas.reduce(OVER))
+
+
+def thing_mask(thing: Thing) -> NDArray[np.float32]:
+    """How much of every pixel an object covers, whatever lies before it: float32 (SIZE, SIZE), 0 to 1."""
+    if thing.kind in SHAPES:
+        return np.asarray(shape_mask(thing.kind, thing.x, thing.y, thing.radius).reduce(OVER), np.float32) / np.float32(
+            255
+        )
+    canvases = []
+    # No part of an object has either colour: what both canvases keep is not covered.
+    for key in ((255, 0, 255), (0, 255, 0)):
+        canvas = Image.new("RGB", (SIZE * OVER, SIZE * OVER), key)
+        _draw(canvas, thing, COLOURS[thing.colour])
+        canvases.append((np.asarray(canvas) != key).any(-1))
+    covered = (canvases[0] & canvases[1]).reshape(SIZE, OVER, SIZE, OVER)
+    return np.asarray(covered.mean((1, 3)), np.float32)
 
 
 def shape_mask(kind: str, x: float, y: float, radius: float, size: int = SIZE) -> Image.Image:
@@ -173,13 +190,13 @@ class _Figure:
         self.pen = ImageDraw.Draw(canvas)
         self.height = FIGURE * thing.radius * OVER
         self.points = [(thing.x * OVER + x * self.height, thing.y * OVER + y * self.height) for x, y in thing.points]
-        self.skin, self.hair = _SKINS[thing.skin]
+        self.skin, self.hair = SKINS[thing.skin]
 
     def draw(self, shirt: Colour) -> None:
         for joints in ((8, 9, 10), (11, 12, 13)):
-            self._limb(joints, 0.095, _TROUSERS)
+            self._limb(joints, 0.095, TROUSERS)
         self.pen.polygon([self.points[k] for k in (2, 5, 11, 8)], fill=shirt)
-        self._limb((8, 11), 0.06, _TROUSERS)
+        self._limb((8, 11), 0.06, TROUSERS)
         self._limb((2, 5), 0.08, shirt)
         for joints in ((2, 3, 4), (5, 6, 7)):
             self._limb(joints, 0.08, shirt)

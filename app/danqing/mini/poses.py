@@ -44,13 +44,53 @@ def person_points(pose: str, rng: random.Random) -> tuple[Point, ...]:
     return ((0.0, head), neck, *right_arm, *left_arm, *right_leg, *left_leg, *face)
 
 
+def free_points(rng: random.Random) -> tuple[Point, ...]:
+    """The 18 points of a figure whose arms and legs are bent at random: poses that have no name."""
+    return figure_points(free_angles(rng))
+
+
+def free_angles(rng: random.Random) -> tuple[float, ...]:
+    """Eight random angles as `figure_points` takes them."""
+    found: list[float] = []
+    for _ in range(2):
+        upper = rng.uniform(0.15, 2.8)
+        found += [upper, min(3.1, max(0.0, upper + rng.uniform(-0.7, 1.1)))]
+    for _ in range(2):
+        thigh = rng.uniform(0.02, 0.8)
+        found += [thigh, max(0.0, thigh + rng.uniform(-0.5, 0.15))]
+    return tuple(found)
+
+
+def named_angles(pose: str, waving: int = 0) -> tuple[float, ...]:
+    """The eight angles of a named pose; `waving`: which arm waves, 0 the right one."""
+    arms, legs = _ARMS[pose], _LEGS.get(pose, _LEGS_STRAIGHT)
+    right, left = arms, arms
+    if pose == "waving":
+        right, left = (_RAISED, arms) if waving == 0 else (arms, _RAISED)
+    return (*right, *left, *legs, *legs)
+
+
+def figure_points(angles: tuple[float, ...]) -> tuple[Point, ...]:
+    """The 18 points of a figure from eight angles: upper arm, forearm (right, left), thigh, shin (right, left)."""
+    hips = 0.11
+    roots = ((-0.115, -0.2), (0.115, -0.2), (-0.065, hips), (0.065, hips))
+    lengths = (_ARM, _ARM, _LEG, _LEG)
+    limbs = [
+        _limb(root, (angles[2 * k], angles[2 * k + 1]), lengths[k], -1 if k % 2 == 0 else 1)
+        for k, root in enumerate(roots)
+    ]
+    head = -0.37
+    face = ((-0.035, head - 0.02), (0.035, head - 0.02), (-0.08, head), (0.08, head))
+    return ((0.0, head), (0.0, -0.22), *(point for limb in limbs for point in limb), *face)
+
+
 def _limb(
-    root: Point, angles: tuple[float, float], length: float, side: int, rng: random.Random
+    root: Point, angles: tuple[float, float], length: float, side: int, rng: random.Random | None = None
 ) -> tuple[Point, Point, Point]:
-    """Root, middle and end joint of an arm or a leg; side -1 is the left of the picture."""
+    """Root, middle and end joint of an arm or a leg, turned a little by a generator; side -1 is the picture's left."""
     joints = [root]
     for angle in angles:
-        turned = angle + rng.uniform(-0.06, 0.06)
+        turned = angle + (rng.uniform(-0.06, 0.06) if rng else 0.0)
         x, y = joints[-1]
         joints.append((x + side * length * math.sin(turned), y + length * math.cos(turned)))
     return joints[0], joints[1], joints[2]

@@ -54,7 +54,7 @@ STAGES = ("one", "places", "pairs", "people", "things")
 
 @dataclass(frozen=True)
 class Thing:
-    """One drawn object: centre and radius in pixels, `colour` of its main part."""
+    """One drawn object: centre and radius in pixels, `colour` of its main part, `near` 0 (far) to 1 (near)."""
 
     kind: str
     colour: str
@@ -66,6 +66,7 @@ class Thing:
     pose: str = ""
     points: tuple[Point, ...] = ()
     skin: int = 0
+    near: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _alone(kind: str, colour: str, rng: random.Random, size: str) -> Scene:
     """One object; large ones stay near the middle, the others go to any of nine places."""
     place = "center" if size == "large" else rng.choice(list(PLACES))
     thing = place_thing(kind, colour, rng, size, place)
-    return Scene(_background({colour, *_PARTS.get(kind, ())}, rng), (thing,))
+    return Scene(background_beside({colour, *_PARTS.get(kind, ())}, rng), (thing,))
 
 
 def place_thing(kind: str, colour: str, rng: random.Random, size: str, place: str) -> Thing:
@@ -127,7 +128,7 @@ def _two_things(rng: random.Random, held_out: bool) -> Scene:
         second = rng.choice(pairs(held_out))
     relation = rng.choice(("left", "left", "above"))
     things = tuple(_half(pair, relation, side, rng) for side, pair in enumerate((first, second)))
-    return Scene(_background({first[0], second[0]}, rng), things, relation)
+    return Scene(background_beside({first[0], second[0]}, rng), things, relation)
 
 
 def _half(pair: tuple[str, str], relation: str, side: int, rng: random.Random) -> Thing:
@@ -146,10 +147,10 @@ def _person(rng: random.Random) -> Scene:
     points = person_points(pose, rng)
     thing = Thing("person", colour, x, y, radius, "large", "center", pose, points, rng.randrange(3))
     # The trousers are dark blue, and the skin is near orange and brown: those would hide a limb.
-    return Scene(_background({colour, "black", "brown", "orange"}, rng), (thing,))
+    return Scene(background_beside({colour, "black", "brown", "orange"}, rng), (thing,))
 
 
-def _background(taken: set[str], rng: random.Random) -> str:
+def background_beside(taken: set[str], rng: random.Random) -> str:
     """A background colour that is not one of `taken`."""
     return rng.choice([colour for colour in COLOURS if colour not in taken])
 
