@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -32,7 +32,7 @@ def save_torch(path: Path, table: Any) -> None:
     temporary = Path(name)
     file = _Checked(descriptor)
     try:
-        torch.save(table, file)
+        torch.save(table, cast("IO[bytes]", file))
         file.close()
         temporary.chmod(0o644)
         temporary.replace(path)

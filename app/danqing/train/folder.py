@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from danqing.errors import DanqingError
-from danqing.train import progress
+from danqing.train.progress import Row, read
 from danqing.train.recipe import TrainRequest, parsed
 
 State = Literal["queued", "running", "paused", "done", "failed"]
@@ -76,9 +76,9 @@ class Training:
             raise DanqingError("train_unknown", path=str(self.path))
         return parsed(found)
 
-    def rows(self, since: int = 0) -> list[progress.Row]:
+    def rows(self, since: int = 0) -> list[Row]:
         """What happened, from row number `since` on."""
-        return progress.read(self.progress, since)
+        return read(self.progress, since)
 
     def result(self) -> dict[str, Any] | None:
         """`files` (kind, path below the data root, sha256), `figures`, `recipe_sha256`, `data_sha256`; None before the end."""

@@ -71,9 +71,9 @@ def open_networks(root: Path, recipe: TrainRequest, device: torch.device) -> Net
     model = load(checkpoint, device, torch.float32 if whole else half, library.sha256_of)
     check_family(model)
     if whole:
-        model.vae.to(half)
-        if not recipe.train_text_encoder:
-            model.text.to(half)
+        frozen = [model.vae] if recipe.train_text_encoder else [model.vae, model.text]
+        for module in frozen if half != torch.float32 else ():
+            module.to(half)
     return Networks(model, device, linear_alphas(*model.architecture.betas).float())
 
 

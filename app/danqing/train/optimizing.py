@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,9 +23,8 @@ def optimizer_of(recipe: TrainRequest, groups: list[dict[str, Any]]) -> torch.op
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
     check_optimizer(recipe)
-    from bitsandbytes.optim import AdamW8bit
-
-    found: torch.optim.Optimizer = AdamW8bit(groups, weight_decay=recipe.weight_decay)
+    module = importlib.import_module("bitsandbytes.optim")
+    found: torch.optim.Optimizer = module.AdamW8bit(groups, weight_decay=recipe.weight_decay)
     return found
 
 
@@ -32,9 +33,7 @@ def check_optimizer(recipe: TrainRequest) -> None:
     Raises:
         DanqingError: `train_needs`.
     """
-    from importlib.util import find_spec
-
-    if recipe.optimizer == "adamw8bit" and find_spec("bitsandbytes") is None:
+    if recipe.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
         command = "pip install bitsandbytes"
         raise DanqingError("train_needs", feature="8-bit Adam", wanted="bitsandbytes", command=command)
 
@@ -73,6 +72,8 @@ class Optimizing:
 
     def step(self) -> None:
         """Change what is trained by the gradients, and forget them."""
+        if all(parameter.grad is None for parameter in self._parameters):
+            return self.schedule.step()  # type: ignore[no-any-return] # every caption of the step was dropped
         if self._recipe.max_grad_norm:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.max_grad_norm)

@@ -148,7 +148,8 @@ class Trainer:
         found = float(loss.detach())
         if not math.isfinite(found):
             raise DanqingError("train_diverged", step=self.step + 1)
-        self.optimizing.backward(loss / self.recipe.gradient_accumulation)
+        if loss.requires_grad:  # captions that do not say an embedding's word change nothing
+            self.optimizing.backward(loss / self.recipe.gradient_accumulation)
         return found
 
     def _between(self, spent: float) -> None:

@@ -54,7 +54,7 @@ class Lora(Method):
         convs = {n: conv for n, m in module.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)}
         config = LoraConfig(
             r=self.recipe.rank,
-            lora_alpha=self.alpha,
+            lora_alpha=self.alpha,  # type: ignore[arg-type] # any number will do
             target_modules=pattern,
             rank_pattern=convs if conv else {},
             alpha_pattern=dict.fromkeys(convs, self._conv_alpha) if conv else {},

@@ -29,7 +29,7 @@ class TextualInversion(Method):
         rows = [ids[index % len(ids)] for index in range(self.recipe.vectors)]
         vectors = nn.Parameter(table.detach()[rows].float().clone())
         self.trained["vectors"] = vectors
-        self.encode = Encoding(encoder, Placeholder(self.recipe.name, vectors), frozen=False)
+        self.encode = Encoding(encoder, Placeholder(self.recipe.word, vectors), frozen=False)
 
     def save(self, path: Path, facts: Facts) -> None:
         model = self.networks.model
