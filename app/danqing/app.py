@@ -77,8 +77,11 @@ def logins(door: Door, settings: Settings) -> Logins:
 def build(service: JobService, library: Library, settings: Settings, auth: Logins) -> FastAPI:
     """The web app: API, logins, pictures, metrics and the page."""
     from danqing.api import doors
-    from danqing.ui import page
-    from danqing.ui.context import UiContext
+    from danqing.ui.importing import without_stubs
+
+    with without_stubs():
+        from danqing.ui import page
+        from danqing.ui.context import UiContext
 
     app = doors.build(service, library, settings, auth)
     doors_context, cache = app.state.doors, auth.data / "cache" / "gradio"

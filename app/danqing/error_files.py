@@ -54,6 +54,12 @@ FILES: tuple[tuple[str, int, str, str], ...] = (
         "ControlNet“{name}”与模型“{model}”不匹配：{reason}。请换一个 ControlNet 或模型。",
     ),
     (
+        "image_encoder_missing",
+        422,
+        "“{name}” reads pictures with a CLIP image encoder of {what} {width}, in transformers’ layout, and there is none in {folder}. Put the file there.",
+        "“{name}”需要一个 {what} 为 {width} 的 CLIP 图像编码器（transformers 布局），而 {folder} 中没有。请把文件放到那里。",
+    ),
+    (
         "control_without_picture",
         422,
         "Control unit {unit} has no picture to go by.",

@@ -209,6 +209,8 @@ class GenerateRequest(BaseModel):
     script: Script | None = None
     extras: Extras | None = None
     options: DrawOptions = DrawOptions()
+    plugins: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Arguments of plug-ins' always-on scripts, by the script's name in lower case and the box's name."""
 
     @property
     def image_count(self) -> int:

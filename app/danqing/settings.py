@@ -16,6 +16,9 @@ from danqing.errors import DanqingError
 
 Value = bool | int | float | str
 
+PLUGIN = "plugin_"
+"""Names of plug-ins' settings begin so; who does not know the plug-in passes them over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -89,6 +92,8 @@ class Settings:
             self.rows[row.name] = row
         self._values: dict[str, Value] = {row.name: row.default for row in self.rows.values()}
         for name, raw in (values or {}).items():
+            if name not in self.rows and name.startswith(PLUGIN):
+                continue
             if name not in self.rows:
                 raise DanqingError("bad_setting", name=name, reason="there is no setting of this name")
             self._values[name] = self.rows[name].parse(raw)

@@ -149,6 +149,7 @@ OTHER_VALUES: dict[str, list[object]] = {
         DrawOptions(token_merging_ratio=0.5),
         DrawOptions(sd_noise_schedule="Zero Terminal SNR"),
     ],
+    "plugins": [{"plugins": {"wildcards": {"on": True}}, "prompt": "a {red|blue} circle"}],
 }
 """For each field of a request, values that a neighbour may have, or several fields that go together.
 

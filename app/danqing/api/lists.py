@@ -16,11 +16,12 @@ from danqing.api.context import Context
 from danqing.api.errors import SafeJson
 from danqing.engine import catalog
 from danqing.engine.scripts.axes import labels
-from danqing.engine.scripts.table import ALWAYS_ON, SCRIPTS, ScriptRow
+from danqing.engine.scripts.table import ScriptRow, always_on, selectable
 from danqing.library.embeddings import Embeddings
 from danqing.library.index import Checkpoint
 from danqing.library.networks import Networks
 from danqing.library.vaes import vae_files
+from danqing.plugins.loading import Info, active
 from danqing.prompt.styles import read_styles
 from danqing.upscale import catalog as upscalers
 
@@ -30,7 +31,6 @@ TABS = ("txt2img", "img2img")
 FLAGS = Path(__file__).with_name("flags.json")
 
 FIXED: dict[str, Any] = {
-    "/extensions": [],
     "/latent-upscale-modes": [{"name": name} for name in upscalers.LATENT_MODES],
     "/realesrgan-models": [
         {"name": name, "path": file, "scale": int(upscalers.scale_in(file))}
@@ -66,6 +66,7 @@ class Lists:
             "/prompt-styles": self.prompt_styles,
             "/cmd-flags": self.cmd_flags,
             "/memory": self.memory,
+            "/extensions": self.extensions,
         }
 
     def refreshers(self) -> dict[str, Route]:
@@ -137,7 +138,9 @@ class Lists:
 
     async def scripts(self) -> Response:
         """Titles of scripts, in lower case, by tab."""
-        return SafeJson({tab: [*_selectable(tab), *(row.name for row in ALWAYS_ON if tab in row.tabs)] for tab in TABS})
+        return SafeJson(
+            {tab: [*_selectable(tab), *(row.name for row in always_on() if tab in row.tabs)] for tab in TABS}
+        )
 
     async def script_info(self) -> Response:
         """The arguments of every script."""
@@ -153,11 +156,11 @@ class Lists:
             choices = {
                 **{("x/y/z plot", f"{letter} type"): axes for letter in "XYZ"},
                 ("refiner", "Checkpoint"): titles,
-                ("sampler", "Sampling method"): tuple(row.name for row in catalog.SAMPLERS),
+                ("sampler", "Sampling method"): tuple(catalog.sampler_names()),
                 ("sampler", "Schedule type"): tuple(row.label for row in catalog.SCHEDULES),
                 ("sd upscale", "Upscaler"): names,
             }
-            found += [_script(row, tab, choices) for row in (*SCRIPTS, *ALWAYS_ON) if tab in row.tabs]
+            found += [_script(row, tab, choices) for row in (*selectable(), *always_on()) if tab in row.tabs]
         return found
 
     async def prompt_styles(self) -> Response:
@@ -175,9 +178,26 @@ class Lists:
         flags["data_dir"] = str(self._context.logins.data)
         return SafeJson(flags)
 
+    async def extensions(self) -> Response:
+        """Plug-ins that were added to this box, in the WebUI's shape: where they come from stands for the repository."""
+        found = await asyncio.to_thread(active().all)
+        return SafeJson([_extension(one) for one in found if one.origin != "shipped"])
+
     async def memory(self) -> Response:
         """Bytes of RAM; the GPU belongs to the engine's process."""
         return SafeJson({"ram": await asyncio.to_thread(memory_of_machine), "cuda": {"error": "unavailable"}})
+
+
+def _extension(one: Info) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "remote": one.origin,
+        "branch": "",
+        "commit_hash": "",
+        "version": one.version,
+        "commit_date": None,
+        "enabled": one.enabled and not one.error,
+    }
 
 
 def _constant(path: str, value: Any) -> Route:
@@ -189,7 +209,7 @@ def _constant(path: str, value: Any) -> Route:
 
 
 def _selectable(tab: str) -> list[str]:
-    return [row.name for row in SCRIPTS if tab in row.tabs]
+    return [row.name for row in selectable() if tab in row.tabs]
 
 
 def _script(row: ScriptRow, tab: str, choices: Mapping[tuple[str, str], tuple[str, ...]]) -> dict[str, Any]:
@@ -204,7 +224,7 @@ def _script(row: ScriptRow, tab: str, choices: Mapping[tuple[str, str], tuple[st
         }
         for arg in row.args
     ]
-    return {"name": row.name, "is_alwayson": row in ALWAYS_ON, "is_img2img": tab == "img2img", "args": args}
+    return {"name": row.name, "is_alwayson": row in always_on(), "is_img2img": tab == "img2img", "args": args}
 
 
 def _listed(choices: tuple[str, ...] | None) -> list[str] | None:
@@ -212,7 +232,7 @@ def _listed(choices: tuple[str, ...] | None) -> list[str] | None:
 
 
 def _samplers() -> list[dict[str, Any]]:
-    return [{"name": s.name, "aliases": list(s.aliases), "options": dict(s.options)} for s in catalog.SAMPLERS]
+    return [{"name": s.name, "aliases": list(s.aliases), "options": dict(s.options)} for s in catalog.samplers()]
 
 
 def _schedulers() -> list[dict[str, Any]]:

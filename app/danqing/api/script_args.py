@@ -34,7 +34,7 @@ def selected_script(fields: Drawing, context: Context) -> dict[str, Any] | None:
         DanqingError: an argument that does not fit.
     """
     for title in fields.alwayson_scripts or {}:
-        if title.lower() not in IGNORED | DRAWN:
+        if title.lower() not in IGNORED | DRAWN and not _of_plugin(title, fields):
             raise ApiError(422, "HTTPException", _wrong_title(title, tab_of(fields)))
     name = fields.script_name
     if not name or name.lower() == "none":
@@ -43,6 +43,24 @@ def selected_script(fields: Drawing, context: Context) -> dict[str, Any] | None:
     if row is None:
         raise ApiError(422, "HTTPException", f"Script '{name[:200]}' not found")
     return {"name": row.name, "args": row.named(_numbered(row, list(fields.script_args or ()), fields))}
+
+
+def _of_plugin(title: str, fields: Drawing) -> table.ScriptRow | None:
+    rows = (row for row in table.of_plugins(True) if row.name == title.lower() and tab_of(fields) in row.tabs)
+    return next(rows, None)
+
+
+def plugin_arguments(fields: Drawing) -> dict[str, dict[str, Any]]:
+    """What the request says to plug-ins' always-on scripts: arguments by name, by the script's name.
+
+    Raises:
+        DanqingError: an argument that does not fit.
+    """
+    found = {}
+    for title in fields.alwayson_scripts or {}:
+        if (row := _of_plugin(title, fields)) is not None:
+            found[row.name] = row.named(always_on(fields, row.name) or [])
+    return found
 
 
 def _wrong_title(title: str, tab: str) -> str:

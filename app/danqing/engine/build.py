@@ -23,6 +23,7 @@ from danqing.engine.studio import Studio
 from danqing.engine.vae import free_memory
 from danqing.errors import DanqingError
 from danqing.library.index import Checkpoint, Library
+from danqing.plugins.loading import Plugins, activate
 from danqing.request import GenerateRequest
 from danqing.settings import Settings
 
@@ -49,6 +50,7 @@ class Workshop:
         self.device_class = device.class_of(self.facts)
         self.dtype = device.precision(settings.get_str("engine_dtype"), self.device_class)
         self.library = Library(data)
+        activate(Plugins(data, "engine")).find()
         self.studio = Studio.of(data, self.library)
         self.runner = Runner(self.device, settings.get_int("engine_threads"))
         self.models = ModelStore(self._load, settings.get_int("engine_models"), self.runner.forget, self._load_vae)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from danqing.errors import DanqingError
+from danqing.plugins.loading import active
 from danqing.request import CHOICE_AUTOMATIC, GenerateRequest
 
 
@@ -169,8 +170,17 @@ SCHEDULES: tuple[ScheduleRow, ...] = (
 _SAMPLERS_BY_NAME = {row.name: row for row in SAMPLERS}
 
 
+def samplers() -> tuple[SamplerRow, ...]:
+    """All samplers, those of plug-ins behind ours."""
+    return SAMPLERS + tuple(
+        SamplerRow(one.name, one.aliases, schedule=one.schedule, calls_per_step=one.calls)
+        for one in active().samplers()
+        if one.name not in _SAMPLERS_BY_NAME
+    )
+
+
 def sampler_names() -> list[str]:
-    return [row.name for row in SAMPLERS]
+    return [row.name for row in samplers()]
 
 
 def schedule_labels() -> list[str]:
@@ -183,9 +193,14 @@ def sampler(name: str) -> SamplerRow:
     Raises:
         DanqingError: `unknown_sampler`.
     """
-    if name not in _SAMPLERS_BY_NAME:
-        raise DanqingError("unknown_sampler", name=name[:100], known=", ".join(_SAMPLERS_BY_NAME))
-    return _SAMPLERS_BY_NAME[name]
+    row = _named(name)
+    if row is None:
+        raise DanqingError("unknown_sampler", name=name[:100], known=", ".join(sampler_names()))
+    return row
+
+
+def _named(name: str) -> SamplerRow | None:
+    return _SAMPLERS_BY_NAME.get(name) or next((row for row in samplers() if row.name == name), None)
 
 
 def find_sampler(name: str) -> SamplerRow:
@@ -195,7 +210,7 @@ def find_sampler(name: str) -> SamplerRow:
         DanqingError: `unknown_sampler`.
     """
     wanted = name.lower()
-    for row in SAMPLERS:
+    for row in samplers():
         if wanted in (row.name.lower(), *row.aliases):
             return row
     return sampler(name)
@@ -240,7 +255,7 @@ def split_sampler(name: str, scheduler: str | None) -> tuple[str, str]:
         if suffix is not None:
             name, found = name[: -len(suffix) - 1], row
             break
-    row_of = _SAMPLERS_BY_NAME.get(name, SAMPLERS[0])
+    row_of = _named(name) or SAMPLERS[0]
     chosen = find_schedule(scheduler) if scheduler else found
     if chosen is None or chosen.label == row_of.schedule:
         return row_of.name, CHOICE_AUTOMATIC

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from danqing.engine import catalog, passes, told
+from danqing.engine import catalog, passes, plugged, told
 from danqing.engine.calls import Call, Finished, Plan, Track
 from danqing.engine.control_pass import maps_of
 from danqing.engine.extras import extras, restored_faces
@@ -45,7 +45,9 @@ class Drawn:
     maps: list[Pixels] = field(default_factory=list)
     """Control maps, handed out behind all pictures of the job."""
     added: str = ""
-    """Tags of networks that options put behind the prompt: its infotext has them."""
+    """Tags of networks that options put behind the prompt."""
+    changed: GenerateRequest | None = None
+    """The request as it was drawn, where it is not the one that was asked for: its infotext is written from it."""
 
 
 def measure(request: GenerateRequest) -> Extent:
@@ -86,8 +88,7 @@ def plan(request: GenerateRequest, index: int, studio: Studio, track: Track) -> 
 
         return (yield from scripts.run(request, studio, track))
     drawn = yield from picture(request, index, studio, track)
-    asked = request.model_copy(update={"prompt": request.prompt + drawn.added}) if drawn.added else None
-    yield from hand_out(drawn, index * _stride(request), asked)
+    yield from hand_out(drawn, index * _stride(request))
     if index == 0:
         for place, shown in enumerate(drawn.maps, request.image_count * _stride(request)):
             yield Finished(shown, _facts_of(drawn.facts, "map", shown), None, place)
@@ -95,6 +96,7 @@ def plan(request: GenerateRequest, index: int, studio: Studio, track: Track) -> 
 
 def hand_out(drawn: Drawn, index: int, request: GenerateRequest | None = None) -> Generator[Call, Any, None]:
     """Give the picture and what comes with it to the job's owner, from place `index` on."""
+    request = drawn.changed or request
     yield Finished(drawn.pixels, drawn.facts, request, index)
     for place, (role, pixels) in enumerate(drawn.besides, index + 1):
         yield Finished(pixels, _facts_of(drawn.facts, role, pixels), request, place)
@@ -108,6 +110,17 @@ def _facts_of(facts: ImageFacts, role: str, pixels: Pixels) -> ImageFacts:
 
 def picture(request: GenerateRequest, index: int, studio: Studio, track: Track) -> Generator[Call, Any, Drawn]:
     """Draw one picture of a request; nothing is handed out yet."""
+    own, pairs = plugged.before(request, index, Scene(request, index, studio, track).seed, studio)
+    drawn = yield from _picture(own, index, studio, track)
+    drawn.facts.extra.update(pairs)
+    if drawn.added:
+        drawn.changed = own.model_copy(update={"prompt": own.prompt + drawn.added})
+    elif own is not request:
+        drawn.changed = own
+    return (yield from plugged.over(drawn, own, studio, track))
+
+
+def _picture(request: GenerateRequest, index: int, studio: Studio, track: Track) -> Generator[Call, Any, Drawn]:
     scene = Scene(request, index, studio, track)
     scene.tell(told.of_request(request))
     if request.kind == "img2img":
@@ -154,20 +167,26 @@ def text_to_image(scene: Scene) -> Generator[Call, Any, tuple[Pixels, Model]]:
 
 def facts(scene: Scene, pixels: Pixels, model: Model) -> ImageFacts:
     """What the picture's infotext says beyond its request."""
-    request = scene.request
-    base = scene.studio.checkpoint(request.model)
     if model.vae_name:
         scene.tell({"VAE hash": model.vae_hash or "", "VAE": model.vae_name})
+    return facts_of_request(scene, pixels, scene.pairs, model.hash10)
+
+
+def facts_of_request(
+    scene: Scene, pixels: Pixels, pairs: dict[str, str | int | float], hash10: str | None = None
+) -> ImageFacts:
+    """The same for pixels that no model of ours decoded; `pairs` follow in the infotext."""
+    base = scene.studio.checkpoint(scene.request.model)
     height, width = pixels.shape[:2]
     return ImageFacts(
         seed=scene.seed,
         width=width,
         height=height,
         model_name=base.base,
-        model_hash=base.hash10 or model.hash10,
-        schedule=catalog.used_schedule(request),
+        model_hash=base.hash10 or hash10 or "",
+        schedule=catalog.used_schedule(scene.request),
         subseed=scene.subseed,
-        extra=dict(scene.pairs),
+        extra=dict(pairs),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from danqing.engine import plugged
 from danqing.engine.samplers_base import Course, Walk
 from danqing.engine.samplers_dpm import dpm2, dpm2_ancestral, dpm_adaptive, dpm_fast
 from danqing.engine.samplers_dpmpp import (
@@ -43,3 +44,15 @@ WALKS: dict[str, Callable[[torch.Tensor, Course], Walk]] = {
     "UniPC": unipc,
     "LCM": lcm,
 }
+
+
+def walk_of(name: str, x: torch.Tensor, course: Course) -> Walk:
+    """The walk of a sampler of the catalogue, a plug-in's where it is none of ours.
+
+    Raises:
+        DanqingError: `unknown_sampler`; `plugin_failed` while it walks.
+    """
+    if name in WALKS:
+        return WALKS[name](x, course)
+    walk: Walk = plugged.sampled(name, x, course)
+    return walk

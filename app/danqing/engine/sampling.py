@@ -16,7 +16,7 @@ from danqing.engine import catalog
 from danqing.engine.calls import Call, Track
 from danqing.engine.catalog import Family, SamplerRow
 from danqing.engine.noise import PictureNoise
-from danqing.engine.samplers import WALKS
+from danqing.engine.samplers import walk_of
 from danqing.engine.samplers_base import DEFAULTS, Churn, Course
 from danqing.engine.samplers_lcm import LcmSigmas, bounded
 from danqing.engine.schedules import ModelSigmas, ddim_timesteps, sigmas
@@ -117,7 +117,7 @@ def calls_of(spec: SampleSpec) -> int:
     if way is None:
         return 0
     course = _course(spec, way, lambda: torch.zeros(()), None)
-    walk = WALKS[spec.sampler](torch.ones(1) * (way.start or 1.0), course)
+    walk = walk_of(spec.sampler, torch.ones(1) * (way.start or 1.0), course)
     count, answer = 0, None
     try:
         while True:
@@ -142,7 +142,7 @@ def sample(spec: SampleSpec, predict: Predict, noise: PictureNoise, track: Track
         return spec.start_latent
     x = _start(spec, way, noise.first(spec.shape))
     course = _course(spec, way, lambda: noise.next(spec.shape), noise)
-    walk = WALKS[spec.sampler](x, course)
+    walk = walk_of(spec.sampler, x, course)
     ask = _asker(spec, predict, track)
     answer: torch.Tensor | None = None
     total = spec.row.total_calls(steps_of(spec)[1])

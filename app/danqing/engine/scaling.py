@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from danqing.engine import plugged
 from danqing.engine.calls import Call, Enlarge, Work
 from danqing.upscale import catalog
 
@@ -42,7 +44,11 @@ def scaled(data: Path, options: DrawOptions, name: str, pixels: Pixels, scale: f
             if larger.shape == pixels.shape:
                 break
             pixels = larger
-    first = (int(width * scale), int(height * scale)) if row.path is None and scale > 1 else None
+    elif row.kind == "plugin" and not reaches(pixels, target):
+        pixels = yield Work(partial(plugged.upscaled, row.name, pixels, scale))
+    first = (
+        (int(width * scale), int(height * scale)) if row.path is None and row.kind != "plugin" and scale > 1 else None
+    )
     filter_ = Image.Resampling.NEAREST if row.kind == "nearest" else Image.Resampling.LANCZOS
 
     def fitted() -> Pixels:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from danqing.errors import DanqingError
+from danqing.plugins.loading import active
 
-Kind = Literal["none", "lanczos", "nearest", "network", "diffusion"]
+Kind = Literal["none", "lanczos", "nearest", "network", "diffusion", "plugin"]
 
 FOLDERS = ("ESRGAN", "RealESRGAN", "BSRGAN", "DAT", "SwinIR", "ScuNET")
 """Under DATA/models; what a file holds is told by its tensors, not by its folder."""
@@ -79,6 +80,8 @@ def upscalers(data: Path) -> tuple[Upscaler, ...]:
             scale = DIFFUSION.get(_class_of(path), 0.0)
             if scale:
                 found.setdefault(path.name, Upscaler(path.name, "diffusion", path, scale))
+    for one in active().upscalers():
+        found.setdefault(one.name, Upscaler(one.name, "plugin", None, one.scale))
     return BUILT_IN + tuple(sorted(found.values(), key=lambda row: row.name.casefold()))
 
 

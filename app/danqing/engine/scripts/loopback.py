@@ -89,4 +89,4 @@ def run(request: GenerateRequest, script: Script, studio: Studio, track: Track) 
 def _shown(one: Drawn, index: int, asked: GenerateRequest) -> Plan:
     from danqing.engine.calls import Finished
 
-    yield Finished(one.pixels, one.facts, asked, index)
+    yield Finished(one.pixels, one.facts, one.changed or asked, index)

@@ -154,7 +154,7 @@ def _handed_out(
             place += 1
     if args["include_lone_images"]:
         for cell in sorted(drawn, key=lambda cell: cell[::-1]):
-            yield Finished(drawn[cell].pixels, drawn[cell].facts, asked[cell], place)
+            yield Finished(drawn[cell].pixels, drawn[cell].facts, drawn[cell].changed or asked[cell], place)
             place += 1
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from danqing.engine import plans
+from danqing.engine import plans, plugged
 from danqing.engine.calls import Plan, Track
 from danqing.engine.live import Extent
 from danqing.engine.scripts import alternative, from_file, loopback, matrix, outpainting, plot, table, tiled_upscale
@@ -71,6 +71,14 @@ ENTRIES: dict[str, Entry] = {
 }
 
 
+def _entry(name: str) -> Entry:
+    """Ours, else a plug-in's, of which nobody knows beforehand how much it draws."""
+    return ENTRIES.get(name) or Entry(
+        lambda request, script, studio, track: plugged.script(request, script.name, script.args, studio, track),
+        lambda request, args: (_calls(request) * request.image_count, request.image_count),
+    )
+
+
 def checked(script: Script) -> Script:
     """The script with every argument in place.
 
@@ -90,7 +98,7 @@ def measure(request: GenerateRequest) -> Extent:
     """
     assert request.script is not None
     script = checked(request.script)
-    calls, images = ENTRIES[script.name].size(request, script.args)
+    calls, images = _entry(script.name).size(request, script.args)
     return Extent(1, max(1, calls), images)
 
 
@@ -98,4 +106,4 @@ def run(request: GenerateRequest, studio: Studio, track: Track) -> Plan:
     """The script's plan."""
     assert request.script is not None
     script = checked(request.script)
-    return (yield from ENTRIES[script.name].run(request, script, studio, track))
+    return (yield from _entry(script.name).run(request, script, studio, track))

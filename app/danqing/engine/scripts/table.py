@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from danqing.errors import DanqingError
+from danqing.plugins import Box, Script
+from danqing.plugins.loading import active
 
 SIDES = ("left", "right", "up", "down")
 FILLS = ("fill", "original", "latent noise", "latent nothing")
@@ -253,9 +255,33 @@ ALWAYS_ON: tuple[ScriptRow, ...] = (
 """Scripts that run with every request. Of these the API obeys soft inpainting; the request's own fields say the rest."""
 
 
+def of_plugins(always_on: bool) -> tuple[ScriptRow, ...]:
+    """The scripts of plug-ins."""
+    taken = {row.name for row in (*SCRIPTS, *ALWAYS_ON)}
+    return tuple(row for row in map(_row_of, active().scripts(always_on)) if row.name not in taken)
+
+
+def _row_of(script: Script) -> ScriptRow:
+    return ScriptRow(script.name, script.tabs, tuple(_arg_of(box) for box in script.boxes))
+
+
+def _arg_of(box: Box) -> Arg:
+    return Arg(box.name, box.en, box.default, box.minimum, box.maximum, box.step, box.choices or None)
+
+
+def selectable() -> tuple[ScriptRow, ...]:
+    """Ours, then those of plug-ins."""
+    return SCRIPTS + of_plugins(False)
+
+
+def always_on() -> tuple[ScriptRow, ...]:
+    """Ours, then those of plug-ins."""
+    return ALWAYS_ON + of_plugins(True)
+
+
 def find(title: str, tab: str) -> ScriptRow | None:
     """The script of this title, in any case, on a tab."""
-    return next((row for row in SCRIPTS if row.name == title.lower() and tab in row.tabs), None)
+    return next((row for row in selectable() if row.name == title.lower() and tab in row.tabs), None)
 
 
 def by_name(name: str) -> ScriptRow:
@@ -263,7 +289,7 @@ def by_name(name: str) -> ScriptRow:
     Raises:
         DanqingError: `unknown_script`.
     """
-    row = next((row for row in SCRIPTS if row.name == name.lower()), None)
+    row = next((row for row in selectable() if row.name == name.lower()), None)
     if row is None:
-        raise DanqingError("unknown_script", name=name[:100], known=", ".join(row.title for row in SCRIPTS))
+        raise DanqingError("unknown_script", name=name[:100], known=", ".join(row.title for row in selectable()))
     return row

@@ -1,0 +1,1 @@
+"""Faces drawn once more, larger."""

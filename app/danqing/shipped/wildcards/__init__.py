@@ -1,0 +1,1 @@
+"""Wildcards and dynamic prompts."""
