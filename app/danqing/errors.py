@@ -219,6 +219,18 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "不会读取地址 {url}：{reason}。",
     ),
     (
+        "webhook_refused",
+        422,
+        "The webhook {url} is refused: {reason}.",
+        "webhook 地址 {url} 被拒绝：{reason}。",
+    ),
+    (
+        "webhooks_off",
+        403,
+        "Webhooks are switched off on this box. Ask its administrator for the setting webhooks, or wait at GET /v1/jobs/ID/events.",
+        "本机未启用 webhook。请管理员打开设置 webhooks，或改用 GET /v1/jobs/ID/events 等待结果。",
+    ),
+    (
         "key_reused",
         409,
         "The Idempotency-Key was used for another request. Send a new key.",

@@ -16,6 +16,7 @@ from danqing.settings import Settings
 
 if TYPE_CHECKING:
     from danqing.api.options import Options
+    from danqing.api.webhooks import Webhooks
     from danqing.jobs.service import JobService
     from danqing.library.index import Library
 
@@ -32,6 +33,7 @@ class Context:
     logins: Logins
     options: Options
     tasks: Tasks
+    webhooks: Webhooks
     stopping: asyncio.Event
     """Set when the server was told to stop: requests that wait for a picture end."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -21,6 +22,7 @@ from danqing.api.fields import EXTRAS_BATCH, IMG2IMG, TXT2IMG, ExtrasBatch, Img2
 from danqing.api.pictures import Pictures
 from danqing.api.translate import wish
 from danqing.api.upscaled import upscale_request
+from danqing.api.webhooks import Hooked
 from danqing.errors import DanqingError, Language
 from danqing.jobs.model import Job, JobState, JobView
 from danqing.request import GenerateRequest
@@ -32,7 +34,7 @@ KEYS = 10_000
 """Idempotency keys remembered to tell a repeated request from another one; the oldest go first."""
 
 
-class Txt2ImgJob(Txt2Img):
+class Txt2ImgJob(Txt2Img, Hooked):
     """Draw from a prompt."""
 
     model_config = example({"kind": "txt2img", **TXT2IMG})
@@ -40,7 +42,7 @@ class Txt2ImgJob(Txt2Img):
     kind: Literal["txt2img"]
 
 
-class Img2ImgJob(Img2Img):
+class Img2ImgJob(Img2Img, Hooked):
     """Draw from a picture."""
 
     model_config = example({"kind": "img2img", **IMG2IMG})
@@ -48,7 +50,7 @@ class Img2ImgJob(Img2Img):
     kind: Literal["img2img"]
 
 
-class ExtrasJob(ExtrasBatch):
+class ExtrasJob(ExtrasBatch, Hooked):
     """Make pictures larger."""
 
     model_config = example({"kind": "extras", **EXTRAS_BATCH})
@@ -81,7 +83,9 @@ class Jobs:
         if job is None:
             client = context.client(request)
             wanted, save = await asyncio.to_thread(self._request, fields, client)
-            job = await context.service.submit(wanted, owner=owner, client=client, save=save, job_id=job_id)
+            new = job_id or secrets.token_hex(16)
+            async with context.webhooks.promised(new, fields):
+                job = await context.service.submit(wanted, owner=owner, client=client, save=save, job_id=new)
         if job_id:
             self._remember(job_id)
         view = await asyncio.to_thread(context.service.view, job.id)

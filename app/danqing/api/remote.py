@@ -25,6 +25,7 @@ PIECE = 2**16
 PORTS = {"http": 80, "https": 443}
 
 Resolver = Callable[[str, int], list[str]]
+Public = Callable[[str], bool]
 
 
 def is_address(text: str) -> bool:
@@ -45,30 +46,27 @@ def fetched(url: str, resolve: Resolver | None = None) -> bytes:
         return _read(answer, url, until)
 
 
-def posted(
-    url: str,
-    body: bytes,
-    headers: Mapping[str, str],
-    public: Callable[[str], bool] = lambda address: is_public(address),
-) -> int:
+def posted(url: str, body: bytes, headers: Mapping[str, str], public: Public | None = None) -> int:
     """Send `body` as JSON to an address; the status that it answers. Nothing of the answer is read.
 
     Args:
-        public: whether an IP address may be gone to.
+        public: whether an IP address may be gone to; `is_public` where None.
 
     Raises:
         DanqingError: `url_refused`.
     """
-    with _asked(url, "POST", body, {"Content-Type": "application/json", **headers}, _resolved, public) as answer:
+    with _asked(
+        url, "POST", body, {"Content-Type": "application/json", **headers}, _resolved, public or is_public
+    ) as answer:
         return answer.status
 
 
-def checked(url: str) -> None:
+def checked(url: str, public: Public | None = None) -> None:
     """
     Raises:
         DanqingError: `url_refused`, for what is no plain address of a public host.
     """
-    _public(_parts(url), url, _resolved, is_public)
+    _public(_parts(url, any_port=True), url, _resolved, public or is_public)
 
 
 @contextlib.contextmanager
@@ -78,9 +76,9 @@ def _asked(
     body: bytes | None,
     headers: Mapping[str, str],
     resolve: Resolver,
-    public: Callable[[str], bool],
+    public: Public,
 ) -> Iterator[http.client.HTTPResponse]:
-    parts = _parts(url)
+    parts = _parts(url, any_port=method == "POST")
     connection = _Pinned(parts, _public(parts, url, resolve, public))
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -92,7 +90,7 @@ def _asked(
         connection.close()
 
 
-def _parts(url: str) -> SplitResult:
+def _parts(url: str, any_port: bool = False) -> SplitResult:
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -101,7 +99,7 @@ def _parts(url: str) -> SplitResult:
     if parts.scheme not in PORTS or not parts.hostname or parts.username is not None or not url.isprintable():
         raise _refused(url, "it is no plain address")
     # Other ports are doors of other services, behind whose firewall this machine may stand.
-    if port not in (None, *PORTS.values()):
+    if port not in (None, *PORTS.values()) and not any_port:
         raise _refused(url, f"port {port}")
     return parts
 
@@ -110,7 +108,7 @@ def _resolved(host: str, port: int) -> list[str]:
     return [str(row[4][0]) for row in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
-def _public(parts: SplitResult, url: str, resolve: Resolver, public: Callable[[str], bool]) -> str:
+def _public(parts: SplitResult, url: str, resolve: Resolver, public: Public) -> str:
     """An address of the host, when all of them are public."""
     assert parts.hostname is not None
     try:

@@ -55,6 +55,12 @@ ROWS: tuple[Setting, ...] = (
         "允许请求用 http:// 或 https:// 地址指定图片；绝不访问内网地址，也不跟随重定向。",
     ),
     Setting(
+        "webhooks",
+        False,
+        "Jobs of /v1 may name an address that is told when they are over; never of a private network.",
+        "允许 /v1 的任务指定结束时通知的地址（webhook）；绝不访问内网地址。",
+    ),
+    Setting(
         "share_days_most",
         30.0,
         "Longest life in days of a link to a shared picture; 0 allows no links.",
