@@ -21,6 +21,9 @@ def main(request: GenerateRequest, data: Path, output: Path) -> list[Path]:
     Raises:
         DanqingError: as the engine has it, or `disk_full`.
     """
+    from danqing.engine.imports import first_imports
+
+    first_imports()
     from danqing.engine.build import Workshop
     from danqing.engine.settings import ROWS
 
