@@ -21,6 +21,7 @@ from typing import Protocol
 
 import structlog
 
+from danqing.engine import child
 from danqing.engine.protocol import Message, read_message
 from danqing.errors import DanqingError
 from danqing.jobs.model import Phase, Readiness
@@ -35,6 +36,9 @@ LONGEST_WAIT = 15.0
 
 GRACE = 3.0
 """Seconds that an engine gets to exit by itself."""
+
+CHILD = Path(child.__file__)
+"""The launcher, run as a file."""
 
 _STREAM_LIMIT = 4 * 1024 * 1024
 _START = "engine"
@@ -183,7 +187,7 @@ class EngineLink:
             return
         # A left-over engine of an earlier process may still listen here for a moment: without its name nobody reaches it.
         self.socket.unlink(missing_ok=True)
-        launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py")), str(os.getpid())]
+        launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid())]
         self._process = await asyncio.create_subprocess_exec(
             *launcher,
             *self._command,
