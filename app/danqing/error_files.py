@@ -90,6 +90,12 @@ FILES: tuple[tuple[str, int, str, str], ...] = (
         "预处理器“{name}”需要文件 {file}。下载方法：{command}",
     ),
     (
+        "map_out_of_memory",
+        507,
+        "There is no memory for the preprocessor “{name}” at the moment; try again later or with a lower resolution.",
+        "暂时没有足够的内存运行预处理器“{name}”，请稍后再试，或降低分辨率。",
+    ),
+    (
         "annotator_broken",
         422,
         "The file {file} of the preprocessor “{name}” cannot be used: {reason}.",

@@ -155,11 +155,44 @@ def test_too_many_pictures(client: httpx.Client) -> None:
     assert assert_four_keys(response, 422)["error"] == "TooManyImages"
 
 
-@pytest.mark.parametrize("module", ["depth_midas", "openpose_full", "densepose", "depth_anything_v2"])
-def test_what_cannot_be_run_here_says_so_by_name(client: httpx.Client, module: str) -> None:
+@pytest.mark.parametrize("module", ["densepose", "depth_anything_v2"])
+def test_what_is_not_built_in_says_so_by_name(client: httpx.Client, module: str) -> None:
     body = assert_four_keys(detect(client, controlnet_module=module, controlnet_input_images=[picture()]), 422)
-    assert body["error"] in ("NotAvailable", "PreprocessorAbsent")
+    assert body["error"] == "PreprocessorAbsent"
     assert module.partition("_")[0] in body["detail"]
+
+
+def test_a_network_without_weights_names_the_file_and_what_fetches_it(client: httpx.Client) -> None:
+    body = assert_four_keys(detect(client, controlnet_module="depth_midas", controlnet_input_images=[picture()]), 422)
+    assert body["error"] == "AnnotatorMissing"
+    assert "dpt_hybrid-midas-501f0c75.pt" in body["detail"]
+    assert "python -m danqing.library.fetch" in body["detail"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_network_s_map_comes_from_the_engine(client: httpx.Client, server: Server) -> None:
+    """Random weights in the layout of the real file: the map is of the right size and of this picture."""
+    import torch
+    from controlnet_aux.pidi.model import pidinet
+
+    torch.manual_seed(0)
+    file = server.data / "models" / "annotators" / "table5_pidinet.pth"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": {f"module.{key}": value for key, value in pidinet().state_dict().items()}}, file)
+    try:
+        fields = {"controlnet_module": "softedge_pidinet", "controlnet_processor_res": 64}
+        answer = detect(client, **fields, controlnet_input_images=[picture(), picture(Image.new("L", (9, 9)))]).json()
+        assert answer["info"] == "Success"
+        assert "poses" not in answer
+        first, second = (image_of(text) for text in answer["images"])
+        assert (first.size, second.size) == ((107, 64), (64, 64))
+        assert np.asarray(first.convert("L")).std() > 0
+        assert_four_keys(detect(client, **fields, controlnet_input_images=["!"]), 422)
+        file.write_bytes(b"no weights")
+        body = assert_four_keys(detect(client, **fields, controlnet_input_images=[picture()]), 422)
+        assert body["error"] == "AnnotatorBroken"
+    finally:
+        file.unlink()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import random
 import signal
@@ -80,10 +81,17 @@ class FakeEngine:
             self.tasks[job] = asyncio.create_task(self.draw(job, message.body["request"]))
         elif op == "interrogate":
             self.look(job, message.body)
+        elif op == "detect":
+            self.map(job, message.body)
         elif op == "interrupt":
             self.interrupted.add(job)
         elif op == "cancel" and job in self.tasks:
             self.tasks.pop(job).cancel()
+
+    def map(self, job: str, body: dict) -> None:
+        """A red map, and what it was asked as the people it sees."""
+        poses = json.dumps({"people": [], "asked": [body["module"], body["image"], body["resolution"], body["a"]]})
+        self.emit({"event": "map", "job": job, "poses": poses}, PREVIEW)
 
     def look(self, job: str, body: dict) -> None:
         """What it sees is what it was asked; told to take one word at most, it dies instead of an answer."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from danqing.control.catalog import Values
 from danqing.engine.interrogators import TAGGER_FILE, TAGGER_FOLDERS, Manner
 from danqing.errors import DanqingError
 
@@ -48,6 +50,20 @@ def test_absent_networks_and_an_engine_that_is_not_there(running: Running) -> No
             await until(lambda: service.readiness().ready)
         with pytest.raises(DanqingError) as caught:
             await service.interrogate("ab" * 32, "deepdanbooru", Manner())
+        assert caught.value.code == "engine_not_ready"
+
+    drive(main())
+
+
+def test_a_control_map_and_the_people_on_it(running: Running) -> None:
+    async def main() -> None:
+        async with running() as service:
+            await until(lambda: service.readiness().ready)
+            png, poses = await service.detect("ab" * 32, "", "openpose", Values(512, 0.5, 0.5))
+            assert png.startswith(b"\x89PNG")
+            assert json.loads(poses) == {"people": [], "asked": ["openpose", "ab" * 32, 512, 0.5]}
+        with pytest.raises(DanqingError) as caught:
+            await service.detect("ab" * 32, "", "openpose", Values(512, 0.5, 0.5))
         assert caught.value.code == "engine_not_ready"
 
     drive(main())

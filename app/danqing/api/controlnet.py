@@ -1,12 +1,13 @@
 """The routes below /controlnet: lists of models and preprocessors, maps of pictures, drawings of poses (spec 5).
 
-Preprocessors with networks belong to the engine's process, where the GPU is: here they answer that there is no preview.
+Preprocessors with networks run in the engine's process, where the GPU is; the others run here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 from fastapi import APIRouter
@@ -18,6 +19,8 @@ from danqing.api.body import StrictRoute
 from danqing.api.context import Context
 from danqing.api.errors import ApiError, SafeJson
 from danqing.api.lists import Route
+from danqing.api.translate import keep_image
+from danqing.api.waiting import unless_stopping
 from danqing.control import catalog
 from danqing.control.catalog import Row
 from danqing.errors import DanqingError
@@ -121,9 +124,25 @@ class ControlMaps:
     async def detect(self, fields: Detection) -> Response:
         """The map of each picture."""
         row = module(fields)
+        self._count(len(fields.controlnet_input_images))
+        if row.how == "network":
+            return await self._by_engine(row, fields)
         async with self._turn:
             found = await asyncio.to_thread(self._maps, row, fields)
         return await asyncio.to_thread(SafeJson, {"info": "Success", "images": found})
+
+    async def _by_engine(self, row: Row, fields: Detection) -> Response:
+        """The same by a network; with what it found as OpenPose's JSON where it looks for people."""
+        await asyncio.to_thread(_files, self._context, row)
+        names = [await asyncio.to_thread(keep_image, text, self._context) for text in fields.controlnet_input_images]
+        found = [
+            await unless_stopping(self._context, self._context.service.detect(name, "", row.name, _values(row, fields)))
+            for name in names
+        ]
+        body: dict[str, Any] = {"info": "Success", "images": [_base64(png) for png, _ in found]}
+        if any(poses for _, poses in found):
+            body["poses"] = [json.loads(poses) for _, poses in found]
+        return await asyncio.to_thread(SafeJson, body)
 
     async def render(self, poses: list[dict[str, Any]]) -> Response:
         """Poses as pictures."""
@@ -138,10 +157,7 @@ class ControlMaps:
         # OpenCV is not loaded before somebody asks for a map.
         from danqing.control import previews
 
-        self._count(len(fields.controlnet_input_images))
-        values = catalog.settings_of(
-            row, fields.controlnet_processor_res, fields.controlnet_threshold_a, fields.controlnet_threshold_b
-        )
+        values = _values(row, fields)
         data = self._context.logins.data
         found = []
         for place, text in enumerate(fields.controlnet_input_images):
@@ -166,12 +182,24 @@ class ControlMaps:
             raise DanqingError("too_many_images", count=count, maximum=limit)
 
 
+def _values(row: Row, fields: Detection) -> catalog.Values:
+    return catalog.settings_of(
+        row, fields.controlnet_processor_res, fields.controlnet_threshold_a, fields.controlnet_threshold_b
+    )
+
+
+def _files(context: Context, row: Row) -> None:
+    from danqing.control import maps
+
+    maps.files_of(context.logins.data, row)
+
+
 def module(fields: Detection) -> Row:
-    """The preprocessor that is asked for, when the web process can run it on what came with it.
+    """The preprocessor that is asked for, when it can run on what came with it.
 
     Raises:
         ApiError: in the extension's words.
-        DanqingError: `preprocessor_absent`; `not_available` for one with a network.
+        DanqingError: `preprocessor_absent`.
     """
     try:
         row = catalog.find(fields.controlnet_module)
@@ -181,10 +209,12 @@ def module(fields: Detection) -> Row:
         raise ApiError(422, "HTTPException", "Module not supported")
     if not fields.controlnet_input_images:
         raise ApiError(422, "HTTPException", "No image selected")
+    if row.how == "absent":
+        from danqing.control import maps
+
+        maps.known(row.name)
     if row.needs_mask and len(fields.controlnet_masks) < len(fields.controlnet_input_images):
         raise ApiError(422, "HTTPException", f"Module {row.name} requires a mask for each image")
-    if row.how == "network":
-        raise DanqingError("not_available", feature=f"/controlnet/detect, controlnet_module {row.name}")
     return row
 
 

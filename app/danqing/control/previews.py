@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from danqing.control import maps, pose
+from danqing.control import maps, plain, pose
 from danqing.control.catalog import Row, Values
 from danqing.control.plain import Pixels
 
@@ -30,6 +30,20 @@ def preview(
         seed=seed,
     )
     return png(found)
+
+
+def seen(
+    data: Path, row: Row, picture: Image.Image, mask: Image.Image | None, values: Values
+) -> tuple[bytes, dict[str, Any] | None]:
+    """As `preview`, by any preprocessor; with the people as OpenPose's JSON where it finds people. Needs torch for a network."""
+    if "OpenPose" in row.types and row.how == "network":
+        from danqing.control import networks
+
+        files = maps.files_of(data, row)
+        found = networks.detect_pose(files, row.name, plain.rgb(np.asarray(picture)), values)
+        body, hands, face = networks.POSES[row.name]
+        return png(pose.draw(found, body=body, hands=hands, face=face)), pose.to_json(found)
+    return preview(data, row, picture, mask, values), None
 
 
 def render(value: dict[str, Any]) -> bytes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
 import torch
+from PIL.Image import Image
 
 from danqing.engine import device, memory
 from danqing.engine.calls import Load, Plan, Track
+from danqing.engine.detect import detected
 from danqing.engine.engine import Emit, Engine
 from danqing.engine.interrogate import Interrogators
 from danqing.engine.interrogators import Manner
@@ -114,25 +117,24 @@ class Workshop:
         """Look at a picture in a thread beside the engine's, and tell what is in it; on the CPU where the device is full."""
         job = str(message.body.get("job", ""))
 
-        def look() -> str:
+        def look() -> Message:
             image = self.studio.image(str(message.body["image"]))
             name, manner = str(message.body["model"]), Manner(**message.body["manner"])
-            try:
-                return self._interrogators.ask(image, name, manner)
-            except RuntimeError as error:
-                if not memory.is_out_of_memory(error):
-                    raise
-            return Interrogators(self.studio.data).ask(image, name, manner)
+            return Message({"event": "caption", "job": job, "text": self._asked(image, name, manner)})
 
-        def tell(done: Future[str]) -> None:
-            error = done.exception()
-            if error is None:
-                emit(Message({"event": "caption", "job": job, "text": done.result()}))
-                return
-            named = error if isinstance(error, DanqingError) else DanqingError("internal", reference=str(error)[:200])
-            emit(Message({"event": "failed", "job": job, "error": named.as_dict()}))
+        _aside(job, look, emit)
 
-        work(look).add_done_callback(tell)
+    def _asked(self, image: Image, name: str, manner: Manner) -> str:
+        try:
+            return self._interrogators.ask(image, name, manner)
+        except RuntimeError as error:
+            if not memory.is_out_of_memory(error):
+                raise
+        return Interrogators(self.studio.data).ask(image, name, manner)
+
+    def detect(self, message: Message, emit: Emit) -> None:
+        """Make a control map in a thread beside the engine's, and tell it."""
+        _aside(str(message.body.get("job", "")), lambda: detected(self.studio, message.body), emit)
 
     def _load(self, checkpoint: Checkpoint) -> Model:
         return load(checkpoint, self.device, self.dtype, self.library.sha256_of)
@@ -142,6 +144,20 @@ class Workshop:
 
     def _plan(self, request: GenerateRequest, index: int, track: Track) -> Plan:
         return plan(request, index, self.studio.fresh(), track)
+
+
+def _aside(job: str, look: Callable[[], Message], emit: Emit) -> None:
+    """Run `look` in a thread of its own and tell its message, or why there is none."""
+
+    def tell(done: Future[Message]) -> None:
+        error = done.exception()
+        if error is None:
+            emit(done.result())
+            return
+        named = error if isinstance(error, DanqingError) else DanqingError("internal", reference=str(error)[:200])
+        emit(Message({"event": "failed", "job": job, "error": named.as_dict()}))
+
+    work(look).add_done_callback(tell)
 
 
 WARM_UP = "warm-up"

@@ -22,6 +22,7 @@ import structlog
 
 from danqing import database as db
 from danqing import plugins as hooks
+from danqing.control.catalog import Values
 from danqing.database import Database
 from danqing.engine import interrogators
 from danqing.engine.interrogators import Manner
@@ -243,6 +244,22 @@ class JobService:
         wanted = {"op": "interrogate", "image": image, "model": name, "manner": manner.model_dump(mode="json")}
         answer = await self._questions.ask(wanted)
         return str(answer.body["text"])
+
+    async def detect(self, image: str, mask: str, module: str, values: Values) -> tuple[bytes, str]:
+        """The control map that a preprocessor makes of an input picture, as PNG, and OpenPose's JSON as text or "".
+
+        Args:
+            image, mask: names of input pictures; "" for no mask.
+            module: a preprocessor whose weights are on disk.
+
+        Raises:
+            DanqingError: `engine_not_ready`, or what the engine says.
+        """
+        if self._stopping:
+            raise DanqingError("engine_not_ready")
+        wanted = {"op": "detect", "image": image, "mask": mask, "module": module, **values._asdict()}
+        answer = await self._questions.ask(wanted)
+        return answer.blobs[0], str(answer.body["poses"])
 
     async def interrupt(self, job_id: str, owner: str | None = None) -> None:
         """Stop sampling: the picture so far is kept and the job becomes done; a queued job becomes cancelled.
