@@ -25,7 +25,7 @@ ABSENT = ("scipy", "peft", "accelerate")
 def first_imports() -> None:
     """Import the classes of which checkpoints are made. Does nothing for libraries that are imported already."""
     with _only_what_is_used():
-        import diffusers.models.autoencoders.autoencoder_kl  # noqa: F401
+        import diffusers.models.autoencoders.autoencoder_kl
         import diffusers.models.unets.unet_2d_condition  # noqa: F401
         import transformers.models.clip.modeling_clip  # noqa: F401
 

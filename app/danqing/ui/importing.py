@@ -22,7 +22,7 @@ def without_stubs() -> Iterator[None]:
             raise OSError("no source file")
         return found(thing)
 
-    inspect.getfile = file_of
+    inspect.getfile = file_of  # type: ignore[assignment]
     try:
         yield
     finally:
