@@ -107,6 +107,9 @@ def test_errors_are_the_packages_own(client: openai.OpenAI) -> None:
         client.images.generate(prompt="x", model="nope")
     with pytest.raises(openai.UnprocessableEntityError, match="8388608"):
         client.images.generate(prompt="x", size="4096x4096")  # type: ignore[call-overload]
+    two = [png(Image.new("RGB", (64, 64), colour)) for colour in ("navy", "teal")]
+    with pytest.raises(openai.UnprocessableEntityError, match="one picture"):
+        client.images.edit(image=two, prompt="x", extra_body={"steps": "1"})
     with pytest.raises(openai.BadRequestError, match="n"):
         client.images.generate(prompt="x", n=0)
     with pytest.raises(openai.UnprocessableEntityError, match="picture"):

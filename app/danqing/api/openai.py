@@ -138,6 +138,9 @@ class Dialect:
     ) -> Response:
         if not files:
             raise DanqingError("missing_picture", field="image")
+        if len(files) > 1:
+            # Stable Diffusion starts from one picture: taking the first silently would be the wrong picture.
+            raise DanqingError("invalid_field", field="image", reason="one picture")
         limit = self._context.settings.get_int("limit_upload_pixels")
         picture, mask = await asyncio.to_thread(_picture_and_mask, files[0], masks[0] if masks else None, limit)
         fields = await asyncio.to_thread(self._fields, body, request, picture.size)
