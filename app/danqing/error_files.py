@@ -56,8 +56,14 @@ FILES: tuple[tuple[str, int, str, str], ...] = (
     (
         "image_encoder_missing",
         422,
-        "“{name}” reads pictures with a CLIP image encoder of {what} {width}, in transformers’ layout, and there is none in {folder}. Put the file there.",
-        "“{name}”需要一个 {what} 为 {width} 的 CLIP 图像编码器（transformers 布局），而 {folder} 中没有。请把文件放到那里。",
+        "“{name}” reads pictures with a CLIP image encoder of {what} {width}. There is none in {folder}; put one there.",
+        "“{name}”需要 {what} 为 {width} 的 CLIP 图像编码器，而 {folder} 中没有；请把文件放到那里。",
+    ),
+    (
+        "control_type_unknown",
+        422,
+        "“{name}” must be told what kind of map it is shown; “{kind}” is none of: {known}. Set union_control_type.",
+        "“{name}”需要指明控制图的类型，“{kind}”不在其中：{known}。请设置 union_control_type。",
     ),
     (
         "control_without_picture",

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from danqing.engine.colour_fix import ColourFix, Said
 from danqing.engine.control_rows import Aid, Hint, Sided, Step, weights_of
 from danqing.request import ControlUnit
 
@@ -27,6 +28,8 @@ class ControlNet:
     module: Any
     channels: int
     """Channels of the latent that it sees; a model with more shows it these first ones."""
+    pooled: bool = False
+    """Its outputs are averaged over the picture."""
 
     @property
     def outputs(self) -> int:
@@ -41,13 +44,36 @@ class ControlNet:
             x[:, : self.channels].to(dtype),
             step.t,
             encoder_hidden_states=step.context.to(dtype),
-            controlnet_cond=seen,
             added_cond_kwargs=step.added,
             return_dict=False,
+            **self.shown(seen, hints),
         )
+        if self.pooled:
+            down, middle = [_flattened(out) for out in down], _flattened(middle)
         weights = weights_of(hints, x)[:, :, None, None, None]
         found = [out.to(x.dtype) * weights[:, i] for i, out in enumerate(down)]
         return found, middle.to(x.dtype) * weights[:, -1]
+
+    def shown(self, seen: torch.Tensor, hints: Sequence[NetHint]) -> dict[str, Any]:
+        """The network's arguments that are about pictures. seen: (rows, C, h, w) of the hint encoder."""
+        return {"controlnet_cond": seen}
+
+
+def _flattened(out: torch.Tensor) -> torch.Tensor:
+    return out.mean(dim=(2, 3), keepdim=True).expand_as(out)
+
+
+@dataclass(slots=True, eq=False)
+class UnionNet(ControlNet):
+    """A ControlNet for several kinds of maps, which is told the kind. `tasks`: how many it knows."""
+
+    tasks: int = 0
+
+    def shown(self, seen: torch.Tensor, hints: Sequence[NetHint]) -> dict[str, Any]:
+        """The picture, and its kind as a number and as a row of zeros and a one."""
+        kinds = seen.new_zeros(len(hints), self.tasks)
+        kinds[:, hints[0].task] = 1
+        return {"controlnet_cond": [seen], "control_type": kinds, "control_type_idx": [hints[0].task]}
 
 
 @dataclass(slots=True, eq=False)
@@ -59,10 +85,12 @@ class NetHint:
     weights: tuple[float, ...]
     _seen: list[torch.Tensor] = field(default_factory=list)
     """The hint encoder's output, computed once; shared by the hints of one unit."""
+    task: int = 0
+    """The kind of map, for a network of several."""
 
     @property
     def key(self) -> Hashable:
-        return self.net.key
+        return self.net.key, self.task
 
     def seen(self, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """(1, C, h, w) of the hint encoder."""
@@ -72,7 +100,7 @@ class NetHint:
 
     def weighted(self, weights: tuple[float, ...]) -> NetHint:
         """The same picture with other weights."""
-        return NetHint(self.net, self.pixels, weights, self._seen)
+        return NetHint(self.net, self.pixels, weights, self._seen, self.task)
 
     def join(self, hints: Sequence[Any], step: Step, aid: Aid) -> None:
         """Add the network's residuals."""
@@ -98,16 +126,27 @@ class Units:
     """The units of one pass: `Guide` asks which hints a row gets at a call."""
 
     rows: list[tuple[ControlUnit, Hint]]
+    fixes: list[tuple[ControlUnit, ColourFix]] = field(default_factory=list)
 
     def at(self, call: int, total: int, *, unconditional: bool) -> tuple[Hint, ...]:
         """Hints of the units that are active; the negative prompt's rows feel nothing where control is more important."""
-        share = call / max(total, 1)
         found = []
         for unit, hint in self.rows:
-            if not unit.guidance_start <= share <= unit.guidance_end:
+            if not _active(unit, call, total):
                 continue
             if isinstance(hint, Sided):
                 hint = hint.sided(call, unconditional=unconditional)
             silent = unconditional and unit.control_mode == "ControlNet is more important"
             found.append(hint.weighted((0.0,) * len(hint.weights)) if silent else hint)
         return tuple(found)
+
+    def settled(self, said: torch.Tensor, moment: Said, call: int, total: int) -> torch.Tensor:
+        """What the network said, (4, h, w), with the colours that "tile_colorfix" takes from its picture."""
+        for unit, fix in self.fixes:
+            if _active(unit, call, total):
+                said = fix.applied(said, moment)
+        return said
+
+
+def _active(unit: ControlUnit, call: int, total: int) -> bool:
+    return unit.guidance_start <= call / max(total, 1) <= unit.guidance_end

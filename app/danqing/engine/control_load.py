@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from danqing.engine.building import fill_parts
-from danqing.engine.control import ControlNet
-from danqing.errors import DanqingError
-from danqing.library.controls import Control, control_routes
-from danqing.library.index import stamp_of
+from danqing.engine.control import ControlNet, UnionNet
+from danqing.engine.control_files import key_of, misfit, named_failures
+from danqing.engine.control_loras import add_pairs, prefixed
+from danqing.engine.image_prompts import load_prompter
+from danqing.engine.t2i import load_adapter
+from danqing.library.control_kinds import kind_of
+from danqing.library.controls import Control, base_routes, control_routes, lora_pairs, pools
+from danqing.library.routes import Routes
 from danqing.library.weights import Weights, open_weights
 
 if TYPE_CHECKING:
@@ -45,57 +48,108 @@ def load_control(control: Control, model: Model) -> Any:
     """Read a control model for a checkpoint, whose UNet's shape says what the file cannot (the number of heads).
 
     Raises:
-        DanqingError: `control_misfit`, `control_broken`, and those of reading a file.
+        DanqingError: `control_misfit`, `control_broken`, `model_unsafe` and those of reading a file.
     """
-    return load_net(control, model, open_weights(control.path))
+    weights = open_weights(control.path)
+    match kind_of(control.name, weights.shapes):
+        case "controlnet":
+            return load_net(control, model, weights)
+        case "union":
+            return load_union(control, model, weights)
+        case "control-lora":
+            return load_control_lora(control, model, weights)
+        case "t2i-adapter":
+            return load_adapter(control, model, weights)
+        case "ip-adapter":
+            return load_prompter(control, model, weights)
 
 
 def load_net(control: Control, model: Model, weights: Weights) -> ControlNet:
     """A ControlNet. Errors are those of `load_control`."""
-    routes = control_routes(weights, model.architecture.unet.layers)
-    names = {row.route.name: weights.shapes[name] for name, rows in routes.items() for row in rows}
-    if "controlnet_mid_block.weight" not in names:
-        raise DanqingError("control_broken", name=control.name, reason="the file holds no ControlNet")
-    module = _meta(model, names)
+    routes, names = _routes(control, model, weights)
+    with named_failures(control):
+        module = _meta(model, names, {})
     check_fit(control, model, names, module)
     with named_failures(control):
         fill_parts({"control": module}, weights, routes, model.unet.device, model.unet.dtype)
-    return _finished(control, model, names, module)
+    return ControlNet(key_of(control, model), hinted(module), names["conv_in.weight"][1], pools(control))
 
 
-def _finished(control: Control, model: Model, names: Shapes, module: Any) -> ControlNet:
-    # The encoder runs once for a picture, not at every step: the network itself is given what it made.
+def load_union(control: Control, model: Model, weights: Weights) -> UnionNet:
+    """A ControlNet for several kinds of maps. Errors are those of `load_control`."""
+    routes, names = _routes(control, model, weights)
+    with named_failures(control):
+        tasks, width = names["task_embedding"]
+        wide = names["control_add_embedding.linear_1.weight"][1]
+        shape = {
+            "num_control_type": tasks,
+            "num_trans_channel": width,
+            "num_trans_layer": len({name.split(".")[1] for name in names if name.startswith("transformer_layes.")}),
+            "num_proj_channel": names["spatial_ch_projs.weight"][0],
+            "addition_time_embed_dim": wide // tasks,
+        }
+        module = _meta(model, names, shape)
+    check_fit(control, model, names, module)
+    with named_failures(control):
+        fill_parts({"control": module}, weights, routes, model.unet.device, model.unet.dtype)
+    return UnionNet(key_of(control, model), hinted(module), names["conv_in.weight"][1], tasks=tasks)
+
+
+def load_control_lora(control: Control, model: Model, weights: Weights) -> ControlNet:
+    """A ControlNet stored as low-rank differences to the UNet that it was trained beside.
+
+    The UNet's own weights come from the checkpoint's file: those in memory may be changed by a prompt's networks just then.
+    Errors are those of `load_control`.
+    """
+    layers = model.architecture.unet.layers
+    pairs, own = lora_pairs(weights, layers), control_routes(weights, layers)
+    base = open_weights(model.checkpoint.filename)
+    rows = base_routes(base, model.architecture, taken={row.route.name for found in own.values() for row in found})
+    names = {row.route.name: base.shapes[name] for name, found in rows.items() for row in found}
+    names |= {row.route.name: weights.shapes[name] for name, found in own.items() for row in found}
+    with named_failures(control):
+        module = _meta(model, names, {})
+    check_fit(control, model, names, module)
+    both = Weights((*prefixed(base, BASE), *prefixed(weights, OWN)))
+    routes = {BASE + name: found for name, found in rows.items()} | {OWN + name: found for name, found in own.items()}
+    with named_failures(control):
+        fill_parts({"control": module}, both, routes, model.unet.device, model.unet.dtype)
+        add_pairs(module, weights, pairs)
+    return ControlNet(f"{key_of(control, model)}:{model.key}", hinted(module), names["conv_in.weight"][1])
+
+
+BASE, OWN = "base/", "own/"
+
+
+def _routes(control: Control, model: Model, weights: Weights) -> tuple[Routes, Shapes]:
+    """Where the tensors go, and the shapes of the parameters that they fill."""
+    routes = control_routes(weights, model.architecture.unet.layers)
+    return routes, {row.route.name: weights.shapes[name] for name, rows in routes.items() for row in rows}
+
+
+def hinted(module: Any) -> Any:
+    """The network with its hint encoder beside it: that runs once for a picture, not at every step."""
     module.hint_encoder = module.controlnet_cond_embedding
     module.controlnet_cond_embedding = nn.Identity()
-    return ControlNet(key_of(control, model), module, names["conv_in.weight"][1])
+    return module
 
 
-@contextmanager
-def named_failures(control: Control) -> Iterator[None]:
-    """Whatever goes wrong while a file is read becomes `control_broken`."""
-    try:
-        yield
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
-        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise DanqingError("control_broken", name=control.name, reason=reason) from error
+def _meta(model: Model, names: Shapes, more: dict[str, Any]) -> Any:
+    """The network without numbers. Its levels may be narrower than the UNet's: its outputs are as wide in any case.
 
-
-def key_of(control: Control, model: Model) -> str:
-    """A file in one state, for models of one shape."""
-    return f"{control.path}:{stamp_of(control.path)}:{model.architecture.unet}"
-
-
-def _meta(model: Model, names: Shapes) -> Any:
-    """The network without numbers. Its levels may be narrower than the UNet's: its outputs are as wide in any case."""
+    more: further arguments; those of a union make one of it.
+    """
     from diffusers.models.controlnets.controlnet import ControlNetModel
+    from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 
     config = dict(model.unet.config)
+    shared = {key: config[key] for key in SHARED if config.get(key) is not None}
     with torch.device("meta"):
-        module = ControlNetModel(
+        module = (ControlNetUnionModel if "num_control_type" in more else ControlNetModel)(
             in_channels=names["conv_in.weight"][1],
             block_out_channels=_widths(names, config["block_out_channels"]),
             **_hint_shape(names),
-            **{key: config[key] for key in SHARED if config.get(key) is not None} | _plain(names, config),
+            **{**shared, **_plain(names, config), **more},
         )
         for name, row in (*_outputs(module), ("controlnet_mid_block", module.controlnet_mid_block)):
             wide = names.get(f"{name}.weight")
@@ -150,8 +204,7 @@ def check_fit(control: Control, model: Model, names: Shapes, module: Any) -> Non
     if not wrong and given != widths[: len(given)]:
         wrong = [("controlnet_down_blocks", tuple(given), tuple(widths))]
     for name, found, wanted in wrong:
-        reason = f"{name}: {tuple(found)}, {wanted}"
-        raise DanqingError("control_misfit", name=control.name, model=model.checkpoint.name, reason=reason)
+        raise misfit(control, model, f"{name}: {tuple(found)}, {wanted}")
 
 
 def _skips(model: Model) -> list[int]:
@@ -175,10 +228,14 @@ class ControlStore:
         Raises:
             DanqingError: as `load_control`.
         """
-        key = key_of(control, model)
+        # A control-LoRA is completed by its checkpoint's own weights.
+        return self.kept(f"{key_of(control, model)}:{model.key}", lambda: load_control(control, model))
+
+    def kept(self, key: str, make: Callable[[], Any]) -> Any:
+        """What `make` reads, or has read not long ago."""
         with self._lock:
             if key not in self._nets:
-                self._nets[key] = load_control(control, model)
+                self._nets[key] = make()
             self._nets.move_to_end(key)
             while len(self._nets) > self._most:
                 self._nets.popitem(last=False)

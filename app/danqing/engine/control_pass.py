@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from danqing.engine.calls import Call, Work
-from danqing.engine.control import NetHint, Units, layer_weights
+from danqing.control import catalog, maps, plain
+from danqing.engine import image_encoder
+from danqing.engine.calls import Call, EncodeImage, Work
+from danqing.engine.colour_fix import ColourFix
+from danqing.engine.control import NetHint, UnionNet, Units, layer_weights
 from danqing.engine.control_rows import Hint
+from danqing.engine.image_prompts import ImageHint, ImagePrompter
+from danqing.engine.reference import ReferenceHint
+from danqing.engine.t2i import Adapter, FeatureHint
 from danqing.errors import DanqingError
 from danqing.imaging import control_maps, masks
+from danqing.library.controls import Control
 from danqing.request import ControlUnit, GenerateRequest, Inpaint
 
 if TYPE_CHECKING:
@@ -37,6 +44,8 @@ class Made:
 
     pixels: torch.Tensor
     shown: Pixels
+    seen: dict[str, list[Any]] = field(default_factory=dict)
+    """What each network's hint encoder made of it, for all pictures of a job."""
 
 
 def acts(unit: ControlUnit, hires: bool, has_hires: bool) -> bool:
@@ -62,29 +71,148 @@ def units(scene: Scene, stage: Stage, model: Model) -> Generator[Call, Any, Unit
     """
     request = scene.request
     has_hires = request.kind == "txt2img" and request.hires is not None
-    rows: list[tuple[ControlUnit, Hint]] = []
+    found = Units([])
     for number, unit in enumerate(request.control):
         if not acts(unit, stage.hires, has_hires):
             continue
-        control = scene.studio.controls.find(unit.model)
-        made: Made = yield Work(_maker(scene, stage, number, unit))
-        net = yield Work(partial(scene.studio.control_store.get, control, model))
-        rows.append((unit, NetHint(net, made.pixels, layer_weights(unit, net.outputs))))
+        unit_of = Unit(scene, stage, model, number, unit)
+        if unit_of.row.name.startswith("reference_"):
+            hint, shown = yield from _reference(unit_of)
+        else:
+            hint, shown = yield from _by_model(unit_of)
+        found.rows.append((unit, hint))
+        if unit_of.row.name.startswith("tile_colorfix"):
+            found.fixes.append((unit, (yield from _colour_fix(unit_of))))
         if unit.save_detected_map:
-            scene.maps.append(made.shown)
-    return Units(rows) if rows else None
+            scene.maps.append(shown)
+    return found if found.rows else None
 
 
-def _maker(scene: Scene, stage: Stage, number: int, unit: ControlUnit) -> Any:
-    return lambda: scene.studio.remembered(
-        (unit, stage.width, stage.height, scene.request.init_images, scene.request.inpaint, scene.request.seed),
-        lambda: _made(scene, stage, number, unit),
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One unit of one pass."""
+
+    scene: Scene
+    stage: Stage
+    model: Model
+    number: int
+    unit: ControlUnit
+
+    @property
+    def row(self) -> catalog.Row:
+        """The preprocessor."""
+        return catalog.find(self.unit.module)
+
+    @property
+    def values(self) -> catalog.Values:
+        """What the preprocessor runs with."""
+        return catalog.settings_of(self.row, self.unit.processor_res, self.unit.threshold_a, self.unit.threshold_b)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What its picture is made from."""
+        request, stage = self.scene.request, self.stage
+        return self.unit, stage.width, stage.height, request.init_images, request.inpaint, request.seed
+
+    def made(self) -> Made:
+        """The map, made for the first picture of a job."""
+        return self.scene.studio.remembered(self.key, lambda: _made(self.scene, self.stage, self.number, self.unit))
+
+    def latent(self, pixels: torch.Tensor) -> Call:
+        """The call for the latent of pixels (3, H, W) in 0..1."""
+        options, tiling = self.scene.request.options, self.scene.request.tiling
+        return EncodeImage(self.model, pixels.permute(1, 2, 0) * 2 - 1, tiling, options.vae_tile)
+
+
+def _by_model(unit: Unit) -> Generator[Call, Any, tuple[Hint, Pixels]]:
+    """The hint of a unit with a control model, and the map that people see."""
+    studio = unit.scene.studio
+    control = studio.controls.find(unit.unit.model)
+    made = None if unit.row.how == "vision" else (yield Work(unit.made))
+    net = yield Work(partial(studio.control_store.get, control, unit.model))
+    weights = layer_weights(unit.unit, net.outputs)
+    if isinstance(net, ImagePrompter):
+        return (yield from _image_prompt(unit, net, weights))
+    if made is None:
+        raise DanqingError("preprocessor_without_map", name=unit.row.name)
+    seen = made.seen.setdefault(net.key, [])
+    if isinstance(net, Adapter):
+        return FeatureHint(net, made.pixels, weights, seen), made.shown
+    task = task_of(control, unit.unit, net) if isinstance(net, UnionNet) else 0
+    return NetHint(net, made.pixels, weights, seen, task), made.shown
+
+
+def _image_prompt(
+    unit: Unit, net: ImagePrompter, weights: tuple[float, ...]
+) -> Generator[Call, Any, tuple[Hint, Pixels]]:
+    studio, model = unit.scene.studio, unit.model
+
+    def read() -> tuple[Any, Pixels]:
+        file = image_encoder.find_encoder(studio.data, unit.unit.model, net.width, net.hidden)
+        device, dtype = model.unet.device, model.unet.dtype
+        encoder = studio.control_store.kept(
+            f"{file.key}:{device}:{dtype}", lambda: image_encoder.load_encoder(file, device, dtype)
+        )
+        pixels, _, _ = _picture(unit.scene, unit.number, unit.unit)
+        picture = Image.fromarray(plain.rgb(pixels))
+        return net.tokens(encoder, picture), np.asarray(image_encoder.clip_square(picture, encoder.side))
+
+    (tokens, nothing), shown = yield Work(lambda: studio.remembered((*unit.key, net.key), read))
+    return ImageHint(net, tokens, nothing, weights), shown
+
+
+def _reference(unit: Unit) -> Generator[Call, Any, tuple[Hint, Pixels]]:
+    made: Made = yield Work(unit.made)
+    latent = yield unit.latent(made.pixels)
+    name, mode = unit.row.name, unit.unit.control_mode
+    fidelity = {"My prompt is more important": 0.0, "ControlNet is more important": 1.0}.get(mode, unit.values.a)
+    hint = ReferenceHint(
+        latent,
+        attends=name != "reference_adain",
+        adain="adain" in name,
+        fidelity=fidelity,
+        seed=unit.scene.seed,
+        weights=(unit.unit.weight,),
     )
+    return hint, made.shown
+
+
+def _colour_fix(unit: Unit) -> Generator[Call, Any, ColourFix]:
+    made: Made = yield Work(unit.made)
+    latent = yield unit.latent(made.pixels)
+    sharpness = unit.values.b if unit.row.name.endswith("+sharp") else 0.0
+    return ColourFix(latent, int(unit.values.a), sharpness, min(1.0, max(0.0, unit.unit.weight)))
+
+
+TASKS = (
+    ("OpenPose",),
+    ("Depth",),
+    ("SoftEdge", "Scribble"),
+    ("Canny", "Lineart", "MLSD"),
+    ("NormalMap",),
+    ("Segmentation",),
+    ("Tile",),
+    ("Inpaint",),
+)
+"""Control types by the number that a ControlNet union knows them by."""
+
+
+def task_of(control: Control, unit: ControlUnit, net: UnionNet) -> int:
+    """The kind of map that a union is told: the unit's own word, else its preprocessor's.
+
+    Raises:
+        DanqingError: `control_type_unknown`, with the kinds that there are.
+    """
+    stated = unit.union_control_type
+    kinds = (stated,) if stated != "Unknown" else catalog.find(unit.module).types
+    for number, names in enumerate(TASKS[: net.tasks]):
+        if any(kind in names for kind in kinds):
+            return number
+    known = ", ".join(name for names in TASKS[: net.tasks] for name in names)
+    raise DanqingError("control_type_unknown", name=control.name, kind=stated, known=known)
 
 
 def _made(scene: Scene, stage: Stage, number: int, unit: ControlUnit) -> Made:
-    from danqing.control import catalog, maps
-
     width, height = stage.width // 8 * 8, stage.height // 8 * 8
     image, mask, mode = _picture(scene, number, unit)
     row = catalog.find(unit.module)

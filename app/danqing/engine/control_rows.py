@@ -32,7 +32,8 @@ class Step:
 class Hint(Protocol):
     """What one unit shows one row. `weights`: one for each of the network's outputs."""
 
-    weights: tuple[float, ...]
+    @property
+    def weights(self) -> tuple[float, ...]: ...
 
     @property
     def key(self) -> Hashable:

@@ -14,6 +14,7 @@ import torch
 
 from danqing.engine import tiled_denoising
 from danqing.engine.calls import Adapters, Call, Conditioning, Denoise, Row
+from danqing.engine.colour_fix import Said
 from danqing.engine.conditioning import Conditionings, Moment
 from danqing.engine.sampling import Prediction
 from danqing.request import GenerateRequest
@@ -35,6 +36,10 @@ class Hints(Protocol):
 
     def at(self, call: int, total: int, *, unconditional: bool) -> tuple[Any, ...]:
         """Hints of the units that are active at this denoiser call."""
+        ...
+
+    def settled(self, said: torch.Tensor, moment: Said, call: int, total: int) -> torch.Tensor:
+        """What the network said, (4, h, w), as the units leave it."""
         ...
 
 
@@ -90,6 +95,11 @@ class Guide:
         if not alone:
             rows.append(self._row(x, t, moment.uncond, call, total, negative=True))
         out = yield from self._denoised(rows)
+        if self.hints is not None:
+            out = [
+                self.hints.settled(said, self._said(row, place == len(moment.parts)), call, total)
+                for place, (row, said) in enumerate(zip(rows, out, strict=True))
+            ]
         uncond: torch.Tensor = out[0] if alone else out[-1]
         guided = uncond
         for (_, weight), part in zip(moment.parts, out, strict=False):
@@ -135,6 +145,10 @@ class Guide:
             x = torch.cat([x, torch.zeros_like(self.concat) if blank else self.concat])
         control = self.hints.at(call, total, unconditional=negative) if self.hints is not None else ()
         return Row(x, t, part.context, self._vector(part, negative), control)
+
+    def _said(self, row: Row, unconditional: bool) -> Said:
+        sigmas = self.model.sigmas.variant(self.request.options)
+        return Said(row.x[:4], row.t, sigmas, self.model.prediction, unconditional)
 
     def _vector(self, part: Conditioning, negative: bool) -> torch.Tensor | None:
         """SDXL: the pooled text and six numbers (original size, crop, target size); the refiner's five end in a score."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,7 +43,8 @@ class Studio:
     controls: Controls
     control_store: ControlStore = field(default_factory=ControlStore)
     memory: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
-    """What was made of input pictures not long ago, by what it was made from."""
+    """What was made of input pictures not long ago, by what it was made from: futures."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
     held: dict[str, Image.Image] = field(default_factory=dict)
     """Pictures that a script keeps between its steps."""
 
@@ -79,13 +82,25 @@ class Studio:
         )
 
     def remembered(self, key: Any, make: Callable[[], Made]) -> Made:
-        """What `make` gives, or gave for this key not long ago: the pictures of a job share their control maps."""
-        found: Made | None = self.memory.get(key)
-        if found is None:
-            found = self.memory[key] = make()
-            while len(self.memory) > REMEMBERED:
-                self.memory.popitem(last=False)
-        return found
+        """What `make` gives, or gave for this key not long ago: the pictures of a job share their control maps.
+
+        Threads that ask for the same at the same time wait for the first of them.
+        """
+        with self.lock:
+            found: Future[Made] | None = self.memory.get(key)
+            first = found is None
+            if found is None:
+                found = self.memory[key] = Future()
+                while len(self.memory) > REMEMBERED:
+                    self.memory.popitem(last=False)
+        if first:
+            try:
+                found.set_result(make())
+            except BaseException as error:  # noqa: BLE001 - it belongs to everybody who waits for it
+                with self.lock:
+                    self.memory.pop(key, None)
+                found.set_exception(error)
+        return found.result()
 
     def hold(self, image: Image.Image) -> str:
         """Keep a picture of a script in memory, for as long as this studio lives; a name for requests."""

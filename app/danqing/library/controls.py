@@ -1,7 +1,7 @@
 """ControlNets on disk: names, hashes, and where the tensors of a file go. No torch.
 
-A file goes by its name without the ending and the hash that the ControlNet extension shows: the first eight digits of the
-sha256 of 64 KiB from the first megabyte on.
+A file goes by its name without the ending (one in diffusers' layout by its folder's) and the hash that the ControlNet extension
+shows: the first eight digits of the sha256 of 64 KiB from the first megabyte on.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from danqing.errors import DanqingError
+from danqing.library.architecture import Architecture
 from danqing.library.hashes import Stamp
 from danqing.library.index import stamp_of
 from danqing.library.keys import Route, unet_name
-from danqing.library.routes import Destination, Routes
+from danqing.library.routes import Destination, Routes, routes_of
 from danqing.library.weights import Weights
 
 FOLDER = ("models", "ControlNet")
@@ -51,7 +52,9 @@ class Controls:
     def all(self) -> list[Control]:
         """By name."""
         paths = (path for path in self.folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-        return [Control(path.stem, path, _hash_of(path)) for path in sorted(paths, key=lambda path: path.stem.lower())]
+        return [
+            Control(name_of(path), path, _hash_of(path)) for path in sorted(paths, key=lambda p: name_of(p).lower())
+        ]
 
     def find(self, name: str) -> Control:
         """By its title, its name in any case, or the shortest name that contains the text.
@@ -71,6 +74,12 @@ class Controls:
             known = ", ".join(row.title for row in rows) or "-"
             raise DanqingError("unknown_control", name=name[:200], folder=str(self.folder), known=known)
         return found[0]
+
+
+def name_of(path: Path) -> str:
+    """Of a file: its own without the ending, its folder's where that is diffusers' layout."""
+    stem = path.stem
+    return path.parent.name if stem.split(".")[0] == "diffusion_pytorch_model" else stem
 
 
 def _hash_of(path: Path) -> str:
@@ -95,6 +104,39 @@ def control_routes(weights: Weights, layers: int) -> Routes:
     return found
 
 
+def base_routes(weights: Weights, architecture: Architecture, taken: set[str]) -> Routes:
+    """Where a checkpoint's UNet goes in a ControlNet that is a copy of its first half, but for the parameters `taken`."""
+    half = ("conv_in.", "down_blocks.", "mid_block.", "time_embedding.", "add_embedding.")
+    found: Routes = {}
+    for name, rows in routes_of(weights, architecture).items():
+        kept = [row.route for row in rows if row.part == "unet" and row.route.name.startswith(half)]
+        if kept and kept[0].name not in taken:
+            found[name] = (Destination("control", kept[0]),)
+    return found
+
+
+def lora_pairs(weights: Weights, layers: int) -> dict[str, str]:
+    """The parameters that a control-LoRA changes → the stems of their pairs of matrices."""
+    stems = (name.removesuffix(".up") for name in weights.shapes if name.endswith(".up"))
+    found = {control_name(f"{stem}.weight", layers): stem for stem in stems}
+    return {name: stem for name, stem in found.items() if name is not None}
+
+
+def pools(control: Control) -> bool:
+    """Whether a ControlNet's outputs are averaged over the picture, as those trained on shuffled ones are.
+
+    Tensors do not tell: the YAML beside the file does, else its name.
+    """
+    try:
+        text = control.path.with_suffix(".yaml").read_text("utf-8")[:TEXT_LIMIT]
+    except (OSError, UnicodeDecodeError):
+        return "shuffle" in control.name.lower()
+    return re.search(r"global_average_pooling:\s*true", text, re.IGNORECASE) is not None
+
+
+TEXT_LIMIT = 65536
+
+
 def control_name(name: str, layers: int) -> str | None:
     """A tensor's name in diffusers' `ControlNetModel`; None: not a ControlNet's.
 
@@ -110,7 +152,15 @@ def control_name(name: str, layers: int) -> str | None:
         return f"controlnet_down_blocks.{found[1]}.{found[2]}"
     if bare.startswith("middle_block_out.0."):
         return "controlnet_mid_block." + bare.removeprefix("middle_block_out.0.")
+    if bare.endswith((".up", ".down")):
+        return None
     if bare.startswith(("input_blocks.", "middle_block.", "time_embed.", "label_emb.")):
         return unet_name(bare, layers)
-    theirs = ("conv_in.", "down_blocks.", "mid_block.", "time_embedding.", "add_embedding.", "controlnet_")
-    return bare if bare.startswith(theirs) else None
+    return bare if bare.startswith(THEIRS) else None
+
+
+THEIRS = (
+    *("conv_in.", "down_blocks.", "mid_block.", "time_embedding.", "add_embedding.", "controlnet_"),
+    *("task_embedding", "transformer_layes.", "spatial_ch_projs.", "control_add_embedding."),
+)
+"""What diffusers' names begin with, those of a union too."""

@@ -317,6 +317,18 @@ def specs(tree: Any) -> Iterator[tuple[str, Spec]]:
             waiting.extend((str(key), row) for key, row in rows)
 
 
+def _flat(table: dict[Any, Any]) -> dict[str, Any]:
+    """The topmost table, or where it holds tables only, theirs: `outer.inner`, as IP-Adapters have it."""
+    if any(isinstance(value, Spec) for value in table.values()):
+        return {key: value for key, value in table.items() if isinstance(key, str)}
+    return {
+        f"{outer}.{inner}": value
+        for outer, rows in table.items()
+        if isinstance(rows, dict)
+        for inner, value in rows.items()
+    }
+
+
 def read_pickle_header(path: Path) -> Header:
     """The tensors of a checkpoint: of its `state_dict` where it has one, else of its topmost table.
 
@@ -334,7 +346,7 @@ def read_pickle_header(path: Path) -> Header:
         raise broken(path.name, "it holds no table of weights")
     size = path.stat().st_size
     try:
-        found = {key: locate(value) for key, value in table.items() if isinstance(key, str) and isinstance(value, Spec)}
+        found = {key: locate(value) for key, value in _flat(table).items() if isinstance(value, Spec)}
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise broken(path.name, f"the archive is damaged or cut short ({error})") from None
     if any(entry.end > size for entry in found.values()):
