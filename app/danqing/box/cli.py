@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -160,6 +161,29 @@ def doctor(as_json: AsJson = False) -> None:
             say(f"{row.state:<8} {row.check:<8} {row.en}", f"{words[row.state]}  {row.check:<8} {row.zh}")
     if any(row.state == "bad" for row in found):
         raise typer.Exit(1)
+
+
+class Turn(StrEnum):
+    """What to do with the way out."""
+
+    ON = "on"
+    OFF = "off"
+
+
+@app.command("outbound")
+def way_out(
+    turn: Annotated[Turn | None, typer.Argument(help="Without it: says how it stands.", show_default=False)] = None,
+) -> None:
+    """Let the web service reach other machines, or not (the default); webhooks, OpenID Connect and pictures by address need it."""
+    from danqing.box import outbound
+
+    places = Places.here()
+    if turn is not None:
+        outbound.turn(places, turn is Turn.ON)
+    if outbound.is_open(places):
+        say("The web service may reach other machines.", "网页服务可以访问其他机器。")
+    else:
+        say("The web service reaches this machine only.", "网页服务只能访问本机。")
 
 
 @app.command()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from danqing.box import gpu, tools
+from danqing.box import gpu, outbound, tools
 from danqing.box.local import Client, data_folder, machine_token
 from danqing.box.metadata import ADDRESS
 from danqing.box.places import Places
@@ -47,6 +47,7 @@ def examine(places: Places, client: Client) -> list[Finding]:
         lambda: _data(places),
         _units,
         lambda: _doors(client),
+        lambda: _outbound(places),
         _clock,
     ]
     for check in checks:
@@ -170,6 +171,20 @@ def _doors(client: Client) -> Iterator[Finding]:
                     f"端口 {port} 无人监听：sudo systemctl restart {unit}",
                 )
                 yield Finding("port", "bad", en, zh)
+
+
+def _outbound(places: Places) -> Iterator[Finding]:
+    """Settings that call other machines, on a box whose web service may not."""
+    wanting = outbound.wanting(places, data_folder(places))
+    if wanting and not outbound.is_open(places):
+        what = "sudo danqing box outbound on"
+        names = ", ".join(wanting)
+        yield Finding(
+            "outbound",
+            "bad",
+            f"{names}: the web service may not reach other machines: {what}",
+            f"{names}：网页服务不能访问其他机器：{what}",
+        )
 
 
 def _clock() -> Iterator[Finding]:
