@@ -126,6 +126,8 @@ class ControlUnit(Part):
     save_detected_map: bool = True
     low_vram: bool = False
     advanced_weighting: tuple[Finite, ...] | None = None
+    union_control_type: str = "Unknown"
+    """What kind of map a ControlNet union is shown; "Unknown": the preprocessor's."""
 
 
 class Script(Part):
