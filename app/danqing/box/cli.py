@@ -174,7 +174,7 @@ class Turn(StrEnum):
 def way_out(
     turn: Annotated[Turn | None, typer.Argument(help="Without it: says how it stands.", show_default=False)] = None,
 ) -> None:
-    """Let the web service reach other machines, or not (the default); webhooks, OpenID Connect and pictures by address need it."""
+    """Let the web service reach other machines, or not (the default). Webhooks, OpenID Connect and picture addresses need it."""
     from danqing.box import outbound
 
     places = Places.here()
