@@ -14,8 +14,11 @@ from danqing import request as request_words
 from danqing.api import settings as api_settings
 from danqing.engine import settings as engine_settings
 from danqing.gallery import settings as gallery_settings
+from danqing.jobs import rules
 from danqing.jobs import settings as jobs_settings
 from danqing.settings import Setting, Settings
+from danqing.ui import settings as ui_settings
+from danqing.train import settings as train_settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -28,9 +31,12 @@ if TYPE_CHECKING:
 ROWS: tuple[Setting, ...] = (
     *request_words.LIMITS,
     *jobs_settings.ROWS,
+    *rules.ROWS,
     *gallery_settings.ROWS,
     *engine_settings.ROWS,
     *api_settings.ROWS,
+    *ui_settings.ROWS,
+    *train_settings.ROWS,
 )
 """Every setting of every room."""
 
@@ -77,6 +83,7 @@ def logins(door: Door, settings: Settings) -> Logins:
 def build(service: JobService, library: Library, settings: Settings, auth: Logins) -> FastAPI:
     """The web app: API, logins, pictures, metrics and the page."""
     from danqing.api import doors
+    from danqing.api.tokens import ADMIN
     from danqing.ui.importing import without_stubs
 
     with without_stubs():
@@ -85,6 +92,15 @@ def build(service: JobService, library: Library, settings: Settings, auth: Login
 
     app = doors.build(service, library, settings, auth)
     doors_context, cache = app.state.doors, auth.data / "cache" / "gradio"
-    context = UiContext(service, library, settings, auth.owner_of, cache, doors_context.options, doors_context.client)
+    context = UiContext(
+        service,
+        library,
+        settings,
+        auth.owner_of,
+        cache,
+        doors_context.options,
+        doors_context.client,
+        lambda request: auth.may(request, ADMIN),
+    )
     page.mount(app, context)
     return app

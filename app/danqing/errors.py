@@ -131,6 +131,12 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "检测到显卡（{name}，驱动 {driver}），但 CUDA 运算失败：{reason}。请重启；若仍失败，"
         "停止再启动机器即可更换硬件。",
     ),
+    (
+        "prompt_blocked",
+        422,
+        "The prompt holds “{word}”, which the owner of this service does not allow.",
+        "提示词包含本服务所有者不允许的内容“{word}”。",
+    ),
     ("cancelled", 409, "The job was cancelled.", "任务已取消。"),
     ("unknown_job", 404, "There is no job “{job}”.", "没有任务“{job}”。"),
     ("unknown_picture", 404, "There is no picture “{picture}”.", "没有图片“{picture}”。"),
@@ -227,7 +233,8 @@ KINDS: Mapping[str, ErrorKind] = _rows(
     (
         "webhooks_off",
         403,
-        "Webhooks are switched off on this box. Ask its administrator for the setting webhooks, or wait at GET /v1/jobs/ID/events.",
+        "Webhooks are switched off on this box. Ask its administrator for the setting webhooks, or wait at "
+        "GET /v1/jobs/ID/events.",
         "本机未启用 webhook。请管理员打开设置 webhooks，或改用 GET /v1/jobs/ID/events 等待结果。",
     ),
     (
@@ -360,6 +367,25 @@ def language_of(accept: str) -> Language:
     return "en"
 
 
+LANGUAGE_COOKIE = "danqing_language"
+"""What the reader chose on the page ("zh", "en"), or the box's own choice with ".box" behind it."""
+
+
+def chosen_language(cookies: str) -> Language | None:
+    """The language that a Cookie header says, None where it says none."""
+    for pair in cookies.split(";"):
+        name, _, value = pair.strip().partition("=")
+        word = value.strip('"').partition(".")[0]
+        if name == LANGUAGE_COOKIE and word in ("zh", "en"):
+            return "zh" if word == "zh" else "en"
+    return None
+
+
+def language_of_headers(headers: Mapping[str, str]) -> Language:
+    """What whoever sent these headers (names in lower case) reads: chosen on the page, else by Accept-Language."""
+    return chosen_language(headers.get("cookie", "")) or language_of(headers.get("accept-language", ""))
+
+
 def environment_language() -> Language:
     """The language of a command's messages, from the environment as POSIX orders it."""
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
@@ -391,7 +417,13 @@ class DanqingError(Exception):
 
     def text(self, language: Language) -> str:
         """The sentence in `language`, fields filled."""
-        return (self.kind.zh if language == "zh" else self.kind.en).format_map(_Fields(self.params))
+        if language == "en":
+            return self.kind.en.format_map(_Fields(self.params))
+        from danqing.reasons import in_chinese
+
+        reason = self.params.get("reason")
+        told = {"reason": in_chinese(reason)} if isinstance(reason, str) else {}
+        return self.kind.zh.format_map(_Fields({**self.params, **told}))
 
     def as_dict(self) -> dict[str, ParamValue | dict[str, ParamValue]]:
         """A JSON-ready form that `from_dict` reads back."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import uvicorn
 
 from danqing import notify
-from danqing.errors import DanqingError, language_of
+from danqing.errors import DanqingError, language_of_headers
 
 if TYPE_CHECKING:
     from danqing.jobs.service import JobService
@@ -143,14 +143,14 @@ class Front:
         state = self.readiness()
         warning = None if self.service is None else self.service.readiness().warning
         if warning is not None and self.knows is not None and self.knows(scope):
-            accepts = dict(scope["headers"]).get(b"accept-language", b"").decode("latin-1")
-            state["warning"] = {"code": warning.code, "message": warning.text(language_of(accepts))}
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+            state["warning"] = {"code": warning.code, "message": warning.text(language_of_headers(headers))}
         await answer(send, 200 if state["ready"] else 503, json.dumps(state).encode(), "application/json")
 
     async def _wait(self, scope: Scope, send: Send) -> None:
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        language = language_of(headers.get(b"accept-language", ""))
-        if "text/html" in headers.get(b"accept", "") and not scope["path"].startswith("/sdapi/"):
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        language = language_of_headers(headers)
+        if "text/html" in headers.get("accept", "") and not scope["path"].startswith("/sdapi/"):
             page = WAITING_PAGE.read_text("utf-8").replace('lang="en"', f'lang="{language}"', 1)
             await answer(send, 503, page.encode(), "text/html; charset=utf-8")
             return

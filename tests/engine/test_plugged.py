@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from danqing.engine import catalog
 from danqing.gallery import inputs
-from danqing.plugins.loading import active, activate
+from danqing.plugins.loading import activate, active
 from danqing.request import Extras, GenerateRequest, Inpaint, Script
 from danqing.shipped.detailer.engine import detected
 from danqing.upscale.catalog import upscalers

@@ -1,4 +1,4 @@
-"""Plug-ins found in folders and packages, called, and switched off when they raise; the two processes see each other's switches."""
+"""Plug-ins found in folders and packages, called, switched off when they raise; both processes see a switch."""
 
 from __future__ import annotations
 

@@ -42,6 +42,8 @@ def picture(
 class FakeGallery:
     all: list[Picture] = field(default_factory=list)
     data: Path = Path("/nowhere")
+    database: Any = field(default_factory=lambda: SimpleNamespace(row=lambda sql, values: values))
+    """Everybody has handed every input picture in."""
 
     def get(self, picture_id: str) -> Picture:
         for one in self.all:

@@ -49,6 +49,7 @@ def client(data: Path, settings: Settings) -> Iterator[TestClient]:
         lambda request: request.headers.get("x-owner", "local"),
         options=Options(data),
         client_of=lambda request: request.headers.get("x-owner", "local"),
+        steers=lambda request: "x-owner" not in request.headers,
     )
     Routes(context).add_to(app)
     with TestClient(app, raise_server_exceptions=False) as client:

@@ -18,7 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from danqing.errors import DanqingError, Language, language_of
+from danqing.errors import DanqingError, Language, language_of_headers
+from danqing.reasons import in_chinese
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -87,7 +88,7 @@ def answer_to(error: DanqingError, language: Language) -> Response:
 
 
 def language_of_request(request: Request) -> Language:
-    return language_of(request.headers.get("accept-language", ""))
+    return language_of_headers(request.headers)
 
 
 async def on_danqing_error(request: Request, error: Exception) -> Response:
@@ -115,7 +116,8 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 async def on_wrong_types(request: Request, error: Exception) -> Response:
     """FastAPI's list, without the input: it may be a megabyte, or hold what no JSON can say."""
     assert isinstance(error, RequestValidationError)
-    rows = [{"type": row["type"], "loc": list(row["loc"]), "msg": row["msg"]} for row in error.errors()]
+    say = in_chinese if language_of_request(request) == "zh" else str
+    rows = [{"type": row["type"], "loc": list(row["loc"]), "msg": say(row["msg"])} for row in error.errors()]
     return SafeJson({"detail": rows}, 422)
 
 

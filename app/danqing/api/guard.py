@@ -21,7 +21,7 @@ from danqing.api.backoff import network
 from danqing.api.errors import App, Message, Receive, SafeJson, Scope, Send, answer_to, four_keys
 from danqing.api.rates import Rates
 from danqing.api.tokens import DRAW, METRICS, READ
-from danqing.errors import DanqingError, language_of
+from danqing.errors import DanqingError, language_of_headers
 
 if TYPE_CHECKING:
     from danqing.api.metrics import Metrics
@@ -179,7 +179,7 @@ class Guard:
     def _refuse(self, error: DanqingError, connection: HTTPConnection) -> Response:
         if error.code == "wrong_password":
             return SafeJson(four_keys("HTTPException", "Incorrect username or password", ""), 401)
-        return answer_to(error, language_of(connection.headers.get("accept-language", "")))
+        return answer_to(error, language_of_headers(connection.headers))
 
     def _ask(self, scope: Scope, connection: HTTPConnection) -> Response:
         """People are sent to the login page, programs get the 401 that they know."""
@@ -257,7 +257,7 @@ class BodyLimit:
             return
         headers = Headers(scope=scope)
         said = headers.get("content-length", "0")
-        language = language_of(headers.get("accept-language", ""))
+        language = language_of_headers(headers)
         size, over, started = 0, not said.isdigit() or int(said) > self.maximum, False
 
         def refusal() -> Response:

@@ -12,6 +12,8 @@ class Board:
     """The components of one page, each under a name of its own."""
 
     components: dict[str, Any] = field(default_factory=dict)
+    plugged: list[str] = field(default_factory=list)
+    """Names of the boxes that plug-ins have added."""
 
     def add(self, name: str, component: Any) -> Any:
         """Registers `component` and hands it back."""

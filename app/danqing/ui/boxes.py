@@ -12,8 +12,9 @@ import gradio as gr
 
 from danqing.engine.interrogators import Manner
 from danqing.errors import DanqingError
+from danqing.gallery import inputs
 from danqing.gallery.infotext import parse
-from danqing.prompt.styles import Style, read_styles, save_styles, styled
+from danqing.prompt.styles import Style, own_file, read_file, save_styles, styled, styles_of
 from danqing.request import GenerateRequest
 from danqing.ui import lists
 from danqing.ui.examples import MINI_SIZE, examples_for
@@ -47,11 +48,14 @@ class Boxes:
         self.context = context
         self.board = board
 
+    def _owner(self, request: gr.Request) -> str:
+        return self.context.owner_of(request.request)
+
     async def first_look(self, data: dict[Any, Any], request: gr.Request) -> Updates:
         """Menus in the reader's language, the default model and its size, and what this browser drew last."""
         with in_words(request):
             models = await asyncio.to_thread(self.context.library.checkpoints)
-            menus = await asyncio.to_thread(lists.menus, self.context, models, reader(request))
+            menus = await asyncio.to_thread(lists.menus, self.context, models, reader(request), self._owner(request))
             if not models:
                 return self.board.updates(**menus)
             kept = self.board.values(data).get("draft")
@@ -77,7 +81,7 @@ class Boxes:
         """What the browser kept of its last drawing; anything may stand there, so only plain values are taken."""
         if not isinstance(kept, dict):
             return {}
-        names = [name for name in NAMES if name in kept and name not in NOT_KEPT]
+        names = [name for name in (*NAMES, *self.board.plugged) if name in kept and name not in NOT_KEPT]
         return {name: kept[name] for name in names if _plain(kept[name])}
 
     async def _models(self) -> list[Checkpoint]:
@@ -99,7 +103,7 @@ class Boxes:
         """Looks at the folders again."""
         with in_words(request):
             models = await self._models()
-            menus = await asyncio.to_thread(lists.menus, self.context, models, reader(request))
+            menus = await asyncio.to_thread(lists.menus, self.context, models, reader(request), self._owner(request))
             chosen = self.board.values(data)["model"]
             model = next((m for m in models if chosen in m.ids()), models[0])
             return self.board.updates(**menus, model=_menu(models, model))
@@ -195,7 +199,7 @@ class Boxes:
         with in_words(request):
             values = self.board.values(data)
             limit = self.context.settings.get_int("limit_prompt")
-            known = await asyncio.to_thread(read_styles, self.context.data)
+            known = await asyncio.to_thread(styles_of, self.context.data, self._owner(request))
             names = [name for name in values["styles"] or [] if isinstance(name, str)]
             prompts = (str(values["prompt"] or ""), str(values["negative_prompt"] or ""))
             prompt, negative = styled(*prompts, names, known, limit)
@@ -215,12 +219,18 @@ class Boxes:
         return await self._change_styles(request, {}, gone)
 
     async def _change_styles(self, request: gr.Request, new: dict[str, Style], gone: set[str]) -> Updates:
+        data, owner = self.context.data, self._owner(request)
+        # What the house has is not one reader's to forget, but for who looks after it.
+        files = {own_file(data, owner), *([data / "styles.csv"] if self.context.steers(request.request) else [])}
+
         def work() -> list[str]:
-            known = {one.name: one for one in read_styles(self.context.data)} | new
-            kept = [one for name, one in known.items() if name not in gone]
-            if new or gone:
-                save_styles(self.context.data / "styles.csv", kept)
-            return [one.name for one in kept]
+            for file in files:
+                known = {one.name: one for one in read_file(file)}
+                more = new if file == own_file(data, owner) else {}
+                kept = [one for name, one in (known | more).items() if name not in gone]
+                if more or gone & set(known):
+                    save_styles(file, kept)
+            return [one.name for one in styles_of(data, owner)]
 
         with in_words(request):
             names = await asyncio.to_thread(work)
@@ -236,6 +246,8 @@ class Boxes:
                 pictures = str(values[box] or "").split()
                 if not pictures:
                     raise DanqingError("missing_picture", field=box)
+                database = context.service.gallery.database
+                await asyncio.to_thread(inputs.check_own, database, self._owner(request), pictures[:1])
                 options = context.options.of(context.client_of(request.request)) if context.options else None
                 manner = Manner() if options is None else Manner.of(options)
                 return self.board.updates(prompt=await context.service.interrogate(pictures[0], name, manner))

@@ -29,6 +29,7 @@ class UiContext:
         cache: folder for Gradio's temporary files, `DATA/cache/gradio` on a running service; None leaves it to Gradio.
         options: what clients have set; None draws with the defaults.
         client_of: whose options apply to a request.
+        steers: whether who sends a request looks after the machine: models and the house's styles are everybody's.
     """
 
     service: JobService
@@ -38,6 +39,7 @@ class UiContext:
     cache: Path | None = None
     options: Options | None = None
     client_of: Callable[[Request], str] = field(default=lambda request: "")
+    steers: Callable[[Request], bool] = field(default=lambda request: False)
 
     @property
     def data(self) -> Path:

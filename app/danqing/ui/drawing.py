@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from danqing.errors import DanqingError
+from danqing.gallery import inputs
 from danqing.jobs.model import JobView
 from danqing.ui import render
 from danqing.ui.examples import examples_for
@@ -59,7 +60,7 @@ class Drawing:
                 await asyncio.to_thread(self.context.library.resolve, wanted.model)
                 job = await self.service.submit(wanted, owner=self.owner(request), client="page")
                 session.add(job.id)
-            kept = {name: values[name] for name in NAMES}
+            kept = {name: values[name] for name in (*NAMES, *self.board.plugged)}
             updates = self.board.updates(draft=kept, first_pass="")
             if session.current in ("", session.jobs[-1]):
                 updates |= self.board.updates(stage=render.submitting(reader(request)))
@@ -72,11 +73,16 @@ class Drawing:
         own = request_of(values, context.settings, options)
         prompts: dict[str, Any] = {}
         if own.kind != "extras":
-            prompts = {**context.own_fields(request.request, own.sampler), **spoken(context, own, values)}
+            prompts = {
+                **context.own_fields(request.request, own.sampler),
+                **spoken(context, own, values, self.owner(request)),
+            }
         pictures = str(values["init"] or "").split() if own.kind == "img2img" and values["tab"] == "img2img" else []
-        if len(pictures) < 2:
-            return [request_of(values, context.settings, options, **prompts)]
-        return [request_of(values, context.settings, options, **prompts, init_images=[one]) for one in pictures]
+        batch: list[dict[str, Any]] = [{"init_images": [one]} for one in pictures] if len(pictures) > 1 else [{}]
+        wanted = [request_of(values, context.settings, options, **prompts, **more) for more in batch]
+        for one in filter(lambda one: one.inputs, wanted):
+            inputs.check_own(self.service.gallery.database, self.owner(request), one.inputs)
+        return wanted
 
     async def watch(self, data: dict[Any, Any], request: gr.Request) -> AsyncIterator[Updates]:
         """Shows the jobs of this page, one after the other, until none is left or a newer watcher takes over."""

@@ -11,7 +11,7 @@ from danqing.errors import DanqingError
 from danqing.options import DrawOptions
 from danqing.request import GenerateRequest, checked, parsed
 from danqing.settings import Settings
-from danqing.ui import scripts, units
+from danqing.ui import plugs, scripts, units
 
 TEXTS = (
     *("prompt", "negative_prompt", "sampler", "scheduler", "model", "vae"),
@@ -92,6 +92,7 @@ def request_of(
     fields |= _image(boxes) if image else _hires(boxes)
     fields["script"] = scripts.script_of(values, boxes["script_img2img" if image else "script_txt2img"])
     fields["control"] = units.units_of(values)
+    fields["plugins"] = plugs.arguments(values, "img2img" if image else "txt2img")
     request = checked(parsed({**fields, **more}), limits)
     check_names(request)
     return request

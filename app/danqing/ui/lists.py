@@ -9,7 +9,7 @@ import gradio as gr
 from danqing.engine.catalog import sampler_names, schedule_labels
 from danqing.library.controls import Controls
 from danqing.library.vaes import AUTOMATIC, NONE, vae_files
-from danqing.prompt.styles import read_styles
+from danqing.prompt.styles import styles_of
 from danqing.request import CHOICE_AUTOMATIC
 from danqing.ui import units
 from danqing.ui.words import say
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Choices = list[tuple[str, str]]
 
 
-def menus(context: UiContext, models: list[Checkpoint], language: Language) -> dict[str, Any]:
+def menus(context: UiContext, models: list[Checkpoint], language: Language, owner: str) -> dict[str, Any]:
     """Updates of all menus but the model's, by box; values stay as they are."""
     same = [(say("same", language), "")]
     checkpoints = [(model.model_name, model.title) for model in models]
@@ -35,7 +35,7 @@ def menus(context: UiContext, models: list[Checkpoint], language: Language) -> d
             (say("none", language), NONE),
             *_plain(vae_files(context.data)),
         ],
-        "styles": _plain(one.name for one in read_styles(context.data) if not one.divider),
+        "styles": _plain(one.name for one in styles_of(context.data, owner) if not one.divider),
         "hires_upscaler": [*_plain(LATENT_MODES), *enlargers],
         "hires_checkpoint": [*same, *checkpoints],
         "hires_sampler": [*same, *_plain(sampler_names())],

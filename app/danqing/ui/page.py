@@ -12,7 +12,7 @@ import gradio as gr
 from starlette.routing import Mount
 
 from danqing.engine import interrogators
-from danqing.ui import words
+from danqing.ui import plugs, words
 from danqing.ui.board import Board
 from danqing.ui.boxes import Boxes
 from danqing.ui.components import extensions, header, parameters, pictures, prompt, result, shelves
@@ -69,13 +69,13 @@ def mount(app: FastAPI, context: UiContext) -> None:
         enable_monitoring=False,
         show_error=False,
         favicon_path=str(STATIC / "logo.svg"),
-        i18n=words.tables(),
+        i18n=words.tables(plugs.words()),
         theme=theme(),
         max_file_size="64mb",
     )
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount)
-    mounted.app = Shell(mounted.app, _head())
+    mounted.app = Shell(mounted.app, _head(), context.settings.get_str("page_language"))
     # Gradio checks the paths of files that clients name only after `launch`; a mounted page would serve any file.
     demo.has_launched = True
 
@@ -109,9 +109,9 @@ def _remembered(board: Board) -> None:
 
 
 def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None:
-    asked = board.some("session", *NAMES)
+    asked = board.some("session", *NAMES, *board.plugged)
     shown = list(board.some("stage", "history"))
-    filled = list(board.some(*NAMES))
+    filled = list(board.some(*NAMES, *board.plugged))
     sized = list(board.some("width", "height"))
 
     def draws(event: Any) -> None:

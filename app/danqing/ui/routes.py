@@ -24,7 +24,7 @@ from danqing.prompt.tokenizer import default_tokenizer
 from danqing.request import input_path
 from danqing.ui import browser, pages, uploads
 from danqing.ui.wording import translates
-from danqing.ui.words import language_of
+from danqing.ui.words import language_for
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -45,7 +45,7 @@ ZIP_MOST = 500
 
 def reader(request: Request) -> Language:
     """The language of whoever sent this."""
-    return language_of(request.headers.get("accept-language"))
+    return language_for(request.headers)
 
 
 class Routes:
@@ -85,12 +85,13 @@ class Routes:
     async def keep(self, request: Request) -> Response:
         """Stores the picture in the body; its name, size and infotext."""
         body = await request.body()
-        return JSONResponse(await asyncio.to_thread(self._kept, body))
+        return JSONResponse(await asyncio.to_thread(self._kept, body, self.context.owner_of(request)))
 
-    def _kept(self, body: bytes) -> dict[str, Any]:
+    def _kept(self, body: bytes, owner: str) -> dict[str, Any]:
         limit = self.context.settings.get_int("limit_upload_pixels")
         image = inputs.opened(body, limit)
         name = inputs.keep_image(self.context.data, image)
+        inputs.own(self.context.service.gallery.database, owner, name)
         try:
             text, _ = read_image(body, limit)
         except DanqingError:
@@ -98,8 +99,9 @@ class Routes:
         return {"name": name, "width": image.width, "height": image.height, "infotext": text}
 
     async def show(self, request: Request) -> Response:
-        """An input picture by its name, which only those know who have its bytes."""
-        name = request.path_params["name"]
+        """An input picture by its name, to those who handed it in."""
+        name, database = request.path_params["name"], self.context.service.gallery.database
+        await asyncio.to_thread(inputs.check_own, database, self.context.owner_of(request), [name])
         path = input_path(self.context.data, name)
         if not await asyncio.to_thread(path.is_file):
             raise DanqingError("unknown_picture", picture=name[:64])
@@ -109,9 +111,10 @@ class Routes:
         """A finished picture of this owner as an input picture."""
         wanted = await _body(request)
         picture = await asyncio.to_thread(self.context.service.gallery.get, str(wanted.get("picture", "")))
-        if picture.owner != self.context.owner_of(request):
+        owner = self.context.owner_of(request)
+        if picture.owner != owner:
             raise DanqingError("unknown_picture", picture=picture.id[:64])
-        return JSONResponse(await asyncio.to_thread(lambda: self._kept(picture.path.read_bytes())))
+        return JSONResponse(await asyncio.to_thread(lambda: self._kept(picture.path.read_bytes(), owner)))
 
     async def words(self, request: Request) -> Response:
         """How long both prompts are in tokens, and their translations where the model needs one."""
@@ -196,13 +199,14 @@ class Routes:
 
     async def models(self, request: Request) -> Response:
         """What is on disk."""
-        may = uploads.may(self.context.owner_of(request))
+        may = self.context.steers(request)
         return _html(await asyncio.to_thread(pages.models, self.context, reader(request), uploads=may))
 
     async def upload(self, request: Request) -> Response:
         """A piece of a model's file; the last one has it checked and put into its folder."""
         query, kind = request.query_params, request.path_params["kind"]
         piece = uploads.Piece(
+            self.context.steers(request),
             self.context.owner_of(request),
             kind,
             query.get("name", ""),

@@ -11,14 +11,14 @@ from html import escape
 import gradio as gr
 
 from danqing.errors import DanqingError, Language
-from danqing.ui.words import language_of, say, sentence
+from danqing.ui.words import language_for, say, sentence
 
 log = logging.getLogger(__name__)
 
 
 def reader(request: gr.Request) -> Language:
     """The language of whoever sent this."""
-    return language_of(request.headers.get("accept-language"))
+    return language_for(request.headers)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from danqing.api.auth import ADMIN, LOCAL
+from danqing.api.tokens import ADMIN
 from danqing.errors import DanqingError
 from danqing.gallery import files
 from danqing.library.embedding_files import read_embedding
@@ -30,18 +30,17 @@ LONGEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a file as a request names it. `offset`: bytes before it; `last`: it is the end."""
+    """A part of a file as a request names it. `offset`: bytes before it; `last`: it is the end.
 
+    `allowed`: models are everybody's, so only who looks after the machine may add some.
+    """
+
+    allowed: bool
     owner: str
     kind: str
     name: str
     offset: str
     last: bool
-
-
-def may(owner: str) -> bool:
-    """Models are everybody's, so only who looks after the machine may add some."""
-    return owner in (LOCAL, ADMIN)
 
 
 def take(data: Path, piece: Piece, content: bytes) -> int:
@@ -76,10 +75,10 @@ def take(data: Path, piece: Piece, content: bytes) -> int:
 def _target(data: Path, piece: Piece) -> Path:
     """
     Raises:
-        DanqingError: `invalid_field`, for somebody who may not, a kind that is none, and a name that is no file's.
+        DanqingError: `not_allowed`; `invalid_field` for a kind that is none, and a name that is no file's.
     """
-    if not may(piece.owner):
-        raise DanqingError("invalid_field", field="owner", reason=ADMIN)
+    if not piece.allowed:
+        raise DanqingError("not_allowed", scope=ADMIN)
     if piece.kind not in KINDS:
         raise DanqingError("invalid_field", field="kind", reason="one of " + ", ".join(KINDS))
     folder, endings = KINDS[piece.kind]

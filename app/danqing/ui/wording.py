@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from danqing.prompt.styles import read_styles, styled
+from danqing.prompt.styles import styled, styles_of
 from danqing.prompt.terms import has_chinese, translated
 from danqing.ui.examples import MINI_SIZE
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from danqing.ui.context import UiContext
 
 
-def spoken(context: UiContext, request: GenerateRequest, boxes: Mapping[str, Any]) -> dict[str, str]:
-    """Both prompts of `request` as they are handed in. Blocks.
+def spoken(context: UiContext, request: GenerateRequest, boxes: Mapping[str, Any], owner: str) -> dict[str, str]:
+    """Both prompts of `request` as its owner hands them in. Blocks.
 
     Raises:
         DanqingError: `text_too_long`, when styles make a prompt too long.
@@ -27,7 +27,7 @@ def spoken(context: UiContext, request: GenerateRequest, boxes: Mapping[str, Any
         prompt = _english(prompt, boxes.get("english"))
         negative = _english(negative, boxes.get("english_negative"))
     if names:
-        prompt, negative = styled(prompt, negative, names, read_styles(context.data), limit)
+        prompt, negative = styled(prompt, negative, names, styles_of(context.data, owner), limit)
     return {"prompt": prompt, "negative_prompt": negative}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from danqing.errors import DanqingError, Language
+from danqing.errors import DanqingError, Language, chosen_language
 from danqing.ui.words_desk import DESK
 from danqing.ui.words_scripts import SCRIPT_WORDS
 from danqing.ui.words_shelves import SHELVES
@@ -111,10 +111,11 @@ def both(key: str) -> tuple[str, str]:
     return WORDS[key]
 
 
-def tables() -> gr.I18n:
-    """The whole table for the browser. Gradio falls back to English where a language is missing."""
-    english = {key: pair[0] for key, pair in WORDS.items()}
-    chinese = {key: pair[1] for key, pair in WORDS.items()}
+def tables(more: Mapping[str, tuple[str, str]] | None = None) -> gr.I18n:
+    """The whole table for the browser, with the words of plug-ins. Gradio falls back to English where a language is missing."""
+    words = {**(more or {}), **WORDS}
+    english = {key: pair[0] for key, pair in words.items()}
+    chinese = {key: pair[1] for key, pair in words.items()}
     return gr.I18n(**{"en": english, "zh-CN": chinese, "zh-TW": chinese})
 
 
@@ -122,6 +123,11 @@ def language_of(accept_language: str | None) -> Language:
     """The language of the page for an Accept-Language header: Chinese when it comes first, as in the browser."""
     first = (accept_language or "").split(",")[0].strip().lower()
     return "zh" if first == "zh" or first.startswith(("zh-", "zh;", "zh_")) else "en"
+
+
+def language_for(headers: Mapping[str, str]) -> Language:
+    """The language of the page for whoever sent these headers: chosen there, else by the browser's."""
+    return chosen_language(headers.get("cookie", "")) or language_of(headers.get("accept-language"))
 
 
 def sentence(error: DanqingError, language: Language) -> str:

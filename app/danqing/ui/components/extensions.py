@@ -9,7 +9,9 @@ import gradio as gr
 from danqing.control.catalog import ROWS
 from danqing.engine.scripts.axes import AXES
 from danqing.engine.scripts.table import SCRIPTS, Arg, ScriptRow
+from danqing.ui import plugs as of_plugins
 from danqing.ui import scripts, units
+from danqing.ui.components import plugs
 from danqing.ui.components.controls import check, elem, menu, radio, slider
 from danqing.ui.components.icons import icon
 from danqing.ui.components.wells import well
@@ -23,24 +25,30 @@ PLOT = "x/y/z plot"
 
 
 def build(board: Board) -> None:
-    """Units first, then the script and its arguments."""
+    """Plug-ins and units first, then the script and its arguments."""
+    plugs.always_on(board)
     for number in range(units.UNITS):
         _unit(board, number)
     for tab in ("txt2img", "img2img"):
         choices = [(label("none"), ""), *((label(f"title_{row.name}"), row.name) for row in SCRIPTS if tab in row.tabs)]
+        choices += [(gr.I18n()(f"title_{row.name}"), row.name) for row, _ in of_plugins.selectable() if tab in row.tabs]
         with gr.Column(elem_classes=f"dq-script-of-{tab}"):
             menu(board, f"script_{tab}", choices, "", "script")
     for row in SCRIPTS:
         with gr.Column(elem_classes=f"dq-script dq-script-{scripts.slug(row)}"):
             for arg in scripts.shown(row):
                 _argument(board, row, arg)
+    plugs.selectable(board)
 
 
 def style() -> str:
     """The rules that show the arguments of the chosen script; the page's scripts name it on the body."""
-    return "\n".join(
-        f'body:not([data-script="{name}"]) .dq-script-{name} {{ display: none !important; }}'
-        for name in map(scripts.slug, SCRIPTS)
+    return (
+        "\n".join(
+            f'body:not([data-script="{name}"]) .dq-script-{name} {{ display: none !important; }}'
+            for name in map(scripts.slug, SCRIPTS)
+        )
+        + of_plugins.styles()
     )
 
 

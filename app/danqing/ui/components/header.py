@@ -32,6 +32,7 @@ def build(board: Board) -> None:
                 gr.Dropdown(choices=[], label=label("model"), elem_id="dq-model-menu", filterable=False, scale=1),
             )
             board.add("refresh", icon("refresh", "dq-refresh"))
+        gr.HTML(_language(), elem_id="dq-language", apply_default_css=False)
         gr.HTML(_switch(), elem_id="dq-theme", apply_default_css=False)
     radio(board, "tab", [(tab, tab) for tab in TABS], TABS[0], elem_id="dq-tabs")
 
@@ -41,6 +42,14 @@ def _mark() -> str:
         f'<a class="dq-skip" href="#dq-prompt">{bilingual("to_text")}</a>'
         f'<div class="dq-mark">{LOGO.read_text("utf-8")}<h1><span lang="zh">丹青</span> <small>Danqing</small></h1>'
         f"<p>{bilingual('tagline')}</p></div>"
+    )
+
+
+def _language() -> str:
+    """Says the other language in that language: its readers look for it."""
+    return (
+        '<button type="button" class="dq-switch" data-do="language"><span class="dq-en" lang="zh">中文</span>'
+        '<span class="dq-zh" lang="en">EN</span></button>'
     )
 
 

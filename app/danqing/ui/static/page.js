@@ -3,10 +3,15 @@ window.danqing = (() => {
   const words = __WORDS__;
   const say = (key) => words[key][/^zh/.test(document.documentElement.lang) ? 1 : 0];
 
-  // Gradio knows zh-CN and zh-TW; every other Chinese reads as zh-CN.
-  const language = navigator.language || '';
-  if (/^zh/i.test(language) && !['zh-CN', 'zh-TW'].includes(language)) {
-    Object.defineProperty(navigator, 'language', { get: () => 'zh-CN' });
+  // The server said which language the page is in; Gradio goes by the browser's, and knows zh-CN and zh-TW only.
+  const chinese = window.danqingLanguage === 'zh';
+  const known = chinese ? ['zh-CN', 'zh-TW'].includes(navigator.language) : /^en/.test(navigator.language);
+  if (!known) Object.defineProperty(navigator, 'language', { get: () => (chinese ? 'zh-CN' : 'en-US') });
+
+  // The other language, at once: what is running and what is written comes back with the page.
+  function switchLanguage() {
+    document.cookie = `danqing_language=${chinese ? 'en' : 'zh'}; path=/; max-age=31536000; samesite=lax`;
+    location.reload();
   }
 
   const stage = () => document.querySelector('#dq-stage .dq-stage');
@@ -144,6 +149,7 @@ window.danqing = (() => {
     use: () => window.danqingTriggers.stage('use', { picture: picked() }),
     example: (node) => window.danqingTriggers.stage('example', { index: Number(node.dataset.index) }),
     hires: () => window.danqing.hires(picked()),
+    language: switchLanguage,
     theme: () => setTheme(document.body.classList.contains('dark') ? 'light' : 'dark'),
   };
 
@@ -234,7 +240,7 @@ window.danqing = (() => {
 
   function start() {
     document.addEventListener('keydown', keys, true);
-    document.addEventListener('click', (event) => { if (event.target.closest('#dq-theme')) clicked(event); });
+    document.addEventListener('click', (event) => { if (event.target.closest('#dq-theme, #dq-language')) clicked(event); });
     new MutationObserver(keepTheme).observe(document.body, { attributes: true, attributeFilter: ['class'] });
     new MutationObserver(() => { title(); mark(); hints(); notices(); forever(); places(); window.danqing.find(); window.danqing.count(); }).observe(document.body, { childList: true, subtree: true });
     Object.assign(document.body.dataset, { tab: 'txt2img', script: '' });
