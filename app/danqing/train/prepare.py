@@ -101,7 +101,7 @@ def prepared(training: Training) -> Index | None:
     try:
         found = json.loads((training.pictures / INDEX).read_text("utf-8"))
         pictures = tuple(Prepared(**row) for row in found.pop("pictures"))
-        return Index(pictures=pictures, **found)
+        return Index(pictures, found["resolution"], found["data_sha256"], tuple(found["notes"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -1,0 +1,231 @@
+"""What the four methods teach danqing-mini from twelve drawn pictures, judged by pixels, and what else changes.
+
+Every picture is drawn by the engine from a prompt, as a user's would be. `--shape` takes one step of each method on a model of
+SD 1.5's shape with random weights instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.concepts import COLOUR, STAR, STYLE, WORD, Concept
+from bench.report import Cell, show
+from danqing.mini.captions import caption
+from danqing.mini.figures import Question, questions
+from danqing.mini.judge import judge
+from danqing.mini.scenes import sample_scene
+from danqing.train.folder import Training, create
+from danqing.train.recipe import parsed, preset
+
+Picture = NDArray[np.uint8]
+
+CLASS_SEED = 77
+"""Of the prompts for prior preservation; no judged prompt comes from it."""
+
+
+def class_prompts(count: int) -> str:
+    """Prompts of all the model's kinds, one a line."""
+    rng = random.Random(CLASS_SEED)
+    stages = ("one", "one", "places", "pairs", "people", "things")
+    return "\n".join(caption(sample_scene(stages[k % len(stages)], rng), rng, 0.0, 0.0) for k in range(count))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One method on one concept. `tag`: what switches the result on in a prompt."""
+
+    method: str
+    concept: Concept
+    tag: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return self.method
+
+
+PRIOR: dict[str, Any] = {"class_prompt": class_prompts(48), "class_pictures": 48}
+
+CASES = (
+    Case("textual_inversion", COLOUR, "", {}),
+    Case("lora", STAR, f"<lora:{WORD}:1>", PRIOR),
+    Case("dreambooth", STAR, "", PRIOR),
+    Case("dreambooth_lora", STAR, f"<lora:{WORD}:1>", PRIOR),
+    Case("hypernetwork", STYLE, f"<hypernet:{WORD}:1>", PRIOR),
+)
+
+
+def train(case: Case, root: Path, data: Path, drawn: Path | None = None, **fields: Any) -> Training:
+    """Run the worker as the doors do, in a process of its own; one that was stopped goes on.
+
+    `drawn`: pictures for prior preservation from an earlier training with the same prompts.
+    """
+    recipe = preset("cpu-mini", case.method) | {  # type: ignore[arg-type]
+        "method": case.method,
+        "name": WORD,
+        "model": "danqing-mini.safetensors",
+        "data": str(case.concept.write(data)),
+        "caption_source": "filename",
+        **case.fields,
+        **fields,
+    }
+    wanted = parsed(recipe)
+    begun = [Training(path) for path in root.glob("training/*")]
+    training = next((found for found in begun if found.recipe() == wanted), None) or create(root, wanted)
+    if drawn is not None and "class_prompt" in case.fields and not training.class_pictures.exists():
+        shutil.copytree(drawn, training.class_pictures)
+    command = [sys.executable, "-m", "danqing.train.worker", str(training.path), "--data", str(root), "--device", "cpu"]
+    while training.result() is None:
+        subprocess.run(command, check=True)
+    return training
+
+
+class Painter:
+    """Draws with the engine, many prompts at once."""
+
+    def __init__(self, root: Path) -> None:
+        from danqing.engine.build import Workshop
+        from danqing.engine.settings import ROWS
+        from danqing.request import LIMITS
+        from danqing.settings import Settings
+
+        self._found: dict[str, Picture] = {}
+        self._workshop = Workshop(root, Settings.load_known((*LIMITS, *ROWS), root), self._emit)
+
+    def _emit(self, message: Any) -> None:
+        body = message.body
+        if body["event"] == "failed":
+            raise RuntimeError(body["error"])
+        if body["event"] == "image":
+            facts = body["facts"]
+            pixels = np.frombuffer(message.blobs[0], np.uint8)
+            self._found[body["job"]] = pixels.reshape(facts["height"], facts["width"], 3).copy()
+
+    def draw(self, prompts: Sequence[str], model: str, seed: int = 0, steps: int = 20) -> list[Picture]:
+        """DPM++ 2M Karras, CFG 5; picture k has the seed `seed` + k."""
+        from danqing.request import GenerateRequest
+
+        self._found.clear()
+        for number, prompt in enumerate(prompts):
+            request = GenerateRequest(
+                prompt=prompt,
+                model=model,
+                width=128,
+                height=128,
+                steps=steps,
+                cfg_scale=5.0,
+                seed=seed + number,
+                sampler="DPM++ 2M",
+                scheduler="Karras",
+            )
+            self._workshop.engine.submit(f"p{number}", request.resolved())
+        self._workshop.engine.finish()
+        return [self._found[f"p{number}"] for number in range(len(prompts))]
+
+
+def others(count: int) -> list[Question]:
+    """Prompts that do not ask for the concept, of all kinds, in full."""
+    return [
+        *questions("one", count // 2, seed=11),
+        *questions("pairs", count // 4, seed=12),
+        *questions("people", count - count // 2 - count // 4, seed=13),
+    ]
+
+
+def share(values: Sequence[bool]) -> float:
+    return sum(values) / len(values)
+
+
+def measure(case: Case, root: Path, asked: Sequence[Question], count: int, base: Sequence[bool]) -> dict[str, Cell]:
+    """How often the concept is there when it is asked for and when it is not, and how other prompts fare."""
+    painter = Painter(root)
+    model = f"{WORD}.safetensors" if case.method == "dreambooth" else "danqing-mini.safetensors"
+    concept, tag = case.concept, f" {case.tag}" if case.tag else ""
+    wanted = painter.draw([prompt + tag for prompt in concept.prompts(count)], model, seed=1000)
+    plain = painter.draw([question.prompt + tag for question in asked], model, seed=2000)
+    right = [judge(picture, question.scene).all for picture, question in zip(plain, asked, strict=True)]
+    return {
+        "concept": concept.name,
+        "with it %": percent(share([concept.shows(picture) for picture in wanted])),
+        "without %": percent(share([concept.shows(picture) for picture in plain])),
+        "others right %": percent(share(right)),
+        "kept %": percent(share(right) / max(share(base), 1e-9)),
+    }
+
+
+def percent(value: float) -> Cell:
+    return round(100 * value, 1)
+
+
+def base_of(work: Path, asked: Sequence[Question], count: int) -> tuple[list[bool], dict[str, float]]:
+    """What the untrained model does: which of the other prompts it gets right, and how often it shows each concept unasked."""
+    kept = work / f"base-{count}.json"
+    if kept.is_file():
+        right, unasked = json.loads(kept.read_text("utf-8"))
+        return right, unasked
+    painter = Painter(work / "base")
+    model = "danqing-mini.safetensors"
+    plain = painter.draw([question.prompt for question in asked], model, seed=2000)
+    right = [judge(picture, question.scene).all for picture, question in zip(plain, asked, strict=True)]
+    unasked = {
+        concept.name: share([concept.shows(p) for p in painter.draw(concept.prompts(count), model, seed=1000)])
+        for concept in (STAR, STYLE, COLOUR)
+    }
+    kept.write_text(json.dumps([right, unasked]), "utf-8")
+    return right, unasked
+
+
+def run(cases: Sequence[Case], count: int, keep: Path | None, fields: dict[str, Any]) -> None:
+    """Train, measure, print."""
+    asked = others(2 * count)
+    rows: list[dict[str, Cell]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        work = keep or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
+        base, unasked = base_of(work, asked, count)
+        shared: Path | None = None
+        for case in cases:
+            root = work / case.key
+            training = train(case, root, work / "pictures" / case.key, shared, **fields)
+            if training.class_pictures.is_dir():
+                shared = training.class_pictures
+            row = measure(case, root, asked, count, base)
+            figures = (training.result() or {})["figures"]
+            rows.append({"method": case.method, **row, "steps": figures["steps"], "s": round(figures["seconds"])})
+            print(json.dumps(rows[-1]), flush=True)
+    notes = [
+        f"{count} prompts with the concept, {len(asked)} other prompts; the untrained model has {percent(share(base))} % of "
+        "those right, and shows the concepts, asked for by the same words, in "
+        + ", ".join(f"{percent(v)} % ({name})" for name, v in unasked.items()),
+        "With it: prompts that say the word, the file in use. Without: other prompts, the file in use. Kept: others right, "
+        "over what the untrained model has.",
+    ]
+    show("training", "Training danqing-mini on twelve pictures", rows, notes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__)
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="which; all when none is named")
+    parser.add_argument("--count", type=int, default=24, help="prompts with the concept; twice as many others")
+    parser.add_argument("--steps", type=int, default=0, help="instead of each method's own number")
+    parser.add_argument("--keep", type=Path, help="a folder for trainings and results, which then stay, and go on")
+    options = parser.parse_args()
+    cases = [case for case in CASES if not options.methods or case.method in options.methods]
+    run(cases, options.count, options.keep, {"steps": options.steps} if options.steps else {})
+
+
+if __name__ == "__main__":
+    main()
