@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from danqing.library.index import Library
 
 CLIENT_COOKIE = "danqing_client"
+USER = "user:"
+
+
+def user_of(client: str) -> str:
+    """The user whose client it is, "" where nobody logs in."""
+    return client.removeprefix(USER) if client.startswith(USER) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,7 @@ class Context:
     def client(self, request: Request) -> str:
         """Whose options apply: the user's, else those of a cookie, else those of the address."""
         if self.logins.required:
-            return "user:" + self.owner(request)
+            return USER + self.owner(request)
         cookie = request.cookies.get(CLIENT_COOKIE, "")
         if cookie:
             return "cookie:" + cookie[:100]

@@ -22,7 +22,7 @@ from danqing.library.index import Checkpoint
 from danqing.library.networks import Networks
 from danqing.library.vaes import vae_files
 from danqing.plugins.loading import Info, active
-from danqing.prompt.styles import read_styles
+from danqing.prompt.styles import styles_of
 from danqing.upscale import catalog as upscalers
 
 Route = Callable[..., Awaitable[Response]]
@@ -163,9 +163,9 @@ class Lists:
             found += [_script(row, tab, choices) for row in (*selectable(), *always_on()) if tab in row.tabs]
         return found
 
-    async def prompt_styles(self) -> Response:
-        """Styles of styles.csv."""
-        styles = await asyncio.to_thread(read_styles, self._context.logins.data)
+    async def prompt_styles(self, request: Request) -> Response:
+        """Styles of styles.csv, and the caller's own."""
+        styles = await asyncio.to_thread(styles_of, self._context.logins.data, self._context.owner(request))
         return SafeJson(
             [{"name": one.name, "prompt": one.prompt, "negative_prompt": one.negative_prompt} for one in styles]
         )

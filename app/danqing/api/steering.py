@@ -98,9 +98,9 @@ class Steering:
         return SafeJson(None)
 
     def _check(self, request: Request) -> None:
+        self._context.require(request, ADMIN)
         if not self._context.settings.get_bool("api_server_stop"):
             raise ApiError(404, "HTTPException", "The setting api_server_stop is off")
-        self._context.require(request, ADMIN)
 
     @staticmethod
     def _later(name: str) -> Route:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from danqing.api import images, pasted
-from danqing.api.context import Context
+from danqing.api.context import Context, user_of
 from danqing.api.control_units import control_units
 from danqing.api.drawing_options import drawing_options, eta_of
 from danqing.api.errors import ApiError
@@ -20,7 +20,7 @@ from danqing.api.script_args import pictures_of, plugin_arguments, selected_scri
 from danqing.engine import catalog
 from danqing.errors import DanqingError
 from danqing.gallery import infotext, inputs
-from danqing.prompt.styles import read_styles, styled
+from danqing.prompt.styles import styled, styles_of
 from danqing.request import GenerateRequest, checked, parsed
 from danqing.upscale import catalog as upscalers
 
@@ -53,7 +53,7 @@ def wish(fields: Drawing, context: Context, client: str) -> Wish:
     if model is None:
         del overrides["sd_model_checkpoint"]
         model = model_of(context, "", own_model) or ""
-    request = checked(request_of(fields, options, model, context), context.settings)
+    request = checked(request_of(fields, options, model, context, user_of(client)), context.settings)
     catalog.check_names(request)
     count, most = pictures_of(request), context.settings.get_int("limit_images")
     if count > most:
@@ -62,10 +62,12 @@ def wish(fields: Drawing, context: Context, client: str) -> Wish:
     return Wish(fields, request, staying)
 
 
-def request_of(fields: Drawing, options: Mapping[str, Any], model: str, context: Context) -> GenerateRequest:
+def request_of(
+    fields: Drawing, options: Mapping[str, Any], model: str, context: Context, owner: str = ""
+) -> GenerateRequest:
     """The request, names resolved as the WebUI does it, bounds not yet checked."""
     sampler, scheduler = catalog.split_sampler(fields.sampler_name or fields.sampler_index or "", fields.scheduler)
-    prompt, negative = with_styles(fields, fields.prompt, fields.negative_prompt, context)
+    prompt, negative = with_styles(fields, fields.prompt, fields.negative_prompt, context, owner)
     values: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative,
@@ -101,7 +103,7 @@ def request_of(fields: Drawing, options: Mapping[str, Any], model: str, context:
     if isinstance(fields, Img2Img):
         values |= image_fields(fields, values, context)
     elif isinstance(fields, Txt2Img) and fields.enable_hr:
-        values |= hires_fields(fields, context)
+        values |= hires_fields(fields, context, owner)
     return parsed(values)
 
 
@@ -121,7 +123,7 @@ def refiner(fields: Drawing, context: Context) -> dict[str, Any]:
     return {"refiner_checkpoint": context.library.closest(str(name)).name, "refiner_switch_at": max(0.0, at)}
 
 
-def hires_fields(fields: Txt2Img, context: Context) -> dict[str, Any]:
+def hires_fields(fields: Txt2Img, context: Context, owner: str) -> dict[str, Any]:
     """Hires fix. The old first-pass size is the first pass's size, and the scale counts from there."""
     if fields.denoising_strength is None:
         raise DanqingError("invalid_field", field="denoising_strength", reason="hires fix needs one, 0 to 1")
@@ -129,8 +131,10 @@ def hires_fields(fields: Txt2Img, context: Context) -> dict[str, Any]:
     if fields.hr_sampler_name not in (None, "", "Use same sampler"):
         sampler = catalog.sampler(str(fields.hr_sampler_name)).name
     checkpoint = fields.hr_checkpoint_name
-    prompt, _ = with_styles(fields, fields.hr_prompt, "", context) if fields.hr_prompt else ("", "")
-    _, negative = with_styles(fields, "", fields.hr_negative_prompt, context) if fields.hr_negative_prompt else ("", "")
+    prompt, _ = with_styles(fields, fields.hr_prompt, "", context, owner) if fields.hr_prompt else ("", "")
+    _, negative = (
+        with_styles(fields, "", fields.hr_negative_prompt, context, owner) if fields.hr_negative_prompt else ("", "")
+    )
     values: dict[str, Any] = {
         "hires": {
             "scale": 2.0 if fields.hr_scale is None else fields.hr_scale,
@@ -239,12 +243,14 @@ def model_of(context: Context, name: str, own: str) -> str | None:
         raise
 
 
-def with_styles(fields: Drawing, prompt: str | None, negative: str | None, context: Context) -> tuple[str, str]:
-    """Both prompts with the request's styles; names that are not in the styles file have no effect."""
+def with_styles(
+    fields: Drawing, prompt: str | None, negative: str | None, context: Context, owner: str
+) -> tuple[str, str]:
+    """Both prompts with the request's styles; names that neither the house nor the owner has have no effect."""
     if not fields.styles:
         return prompt or "", negative or ""
     limit = context.settings.get_int("limit_prompt")
-    return styled(prompt or "", negative or "", fields.styles, read_styles(context.logins.data), limit)
+    return styled(prompt or "", negative or "", fields.styles, styles_of(context.logins.data, owner), limit)
 
 
 def with_infotext(fields: Drawing, context: Context) -> Drawing:

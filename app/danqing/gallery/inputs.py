@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from danqing.database import Database
 from danqing.errors import DanqingError
 from danqing.gallery import files
 from danqing.gallery.reading import FORMATS, LIMIT_PIXELS, decoded
@@ -90,6 +91,32 @@ def load(data: Path, name: str) -> Image.Image:
     except FileNotFoundError:
         raise DanqingError("unknown_picture", picture=name[:64]) from None
     return image
+
+
+def own(database: Database, owner: str, name: str) -> None:
+    """Remember that an owner handed this picture in."""
+    sql = "INSERT INTO input VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET created = excluded.created"
+    database.write(lambda connection: connection.execute(sql, (owner, name, time.time())))
+
+
+def check_own(database: Database, owner: str, names: Iterable[str]) -> None:
+    """A picture that only others handed in is to an owner as if it were not there.
+
+    Raises:
+        DanqingError: `unknown_picture`.
+    """
+    for name in names:
+        if database.row("SELECT 1 FROM input WHERE owner = ? AND name = ?", (owner, name)) is None:
+            raise DanqingError("unknown_picture", picture=name[:64])
+
+
+def disown(database: Database, wanted: Iterable[str], hours: float, now: float) -> None:
+    """Forget who handed in what `sweep` removes."""
+    keeping = set(wanted)
+    old = database.rows("SELECT owner, name FROM input WHERE created < ?", (now - hours * 3600,))
+    gone = [(row["owner"], row["name"]) for row in old if row["name"] not in keeping]
+    sql = "DELETE FROM input WHERE owner = ? AND name = ?"
+    database.write(lambda connection: connection.executemany(sql, gone))
 
 
 def sweep(data: Path, wanted: Iterable[str], hours: float, now: float | None = None) -> int:

@@ -45,6 +45,7 @@ class Housekeeping:
         upkeep.retire(data, database, settings.get_float("picture_days"), now)
         upkeep.empty_trash(data, database, settings.get_float("trash_days"), now)
         inputs.sweep(data, wanted, settings.get_float("input_hours"), now)
+        inputs.disown(database, wanted, settings.get_float("input_hours"), now)
         before = now - settings.get_float("job_days") * 86400
         database.write(lambda connection: connection.execute(OLD_JOBS, (before,)))
         database.write(lambda connection: connection.execute("DELETE FROM share WHERE expires < ?", (now,)))

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from danqing.errors import DanqingError
 
@@ -19,6 +20,9 @@ PLACE = "{prompt}"
 """What a style's text replaces with the prompt."""
 
 FIELDS = ("name", "prompt", "negative_prompt")
+HOUSE = ("", "local")
+"""Owners who have no styles of their own."""
+
 ENCODINGS = ("utf-8-sig", "gb18030")
 """Tried in order: spreadsheets on a Chinese Windows write the second."""
 
@@ -49,6 +53,19 @@ def read_styles(data: Path, patterns: Sequence[str] = ("styles.csv",)) -> list[S
     return list(found.values())
 
 
+def own_file(data: Path, owner: str) -> Path:
+    """Where an owner keeps styles; those of "local", who is alone, and of nobody are the house's."""
+    return data / "styles" / f"{quote(owner, safe='')}.csv" if owner not in HOUSE else data / "styles.csv"
+
+
+def styles_of(data: Path, owner: str) -> list[Style]:
+    """The house's styles and the owner's own, which count where both have a name."""
+    found = {style.name: style for style in read_styles(data)}
+    if owner not in HOUSE:
+        found.update((style.name, style) for style in read_file(own_file(data, owner)))
+    return list(found.values())
+
+
 def read_file(path: Path) -> list[Style]:
     """The styles of one file; none when it is not there or cannot be read. Names that begin with `#` are comments."""
     return [_style(row) for row in _rows(path) if row.get("name") and not row["name"].startswith("#")]
@@ -67,6 +84,7 @@ def save_styles(path: Path, styles: Iterable[Style]) -> None:
     for style in (*comments, *styles):
         if not style.divider:
             writer.writerow((style.name, style.prompt, style.negative_prompt))
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(text.getvalue().encode("utf-8-sig"))
