@@ -7,10 +7,14 @@ import queue
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from danqing.errors import DanqingError
 from danqing.request import LIMITS, GenerateRequest
 from danqing.settings import Settings
+
+if TYPE_CHECKING:
+    from danqing.gallery.labels import Labels
 
 
 def main(request: GenerateRequest, data: Path, output: Path) -> list[Path]:
@@ -26,9 +30,12 @@ def main(request: GenerateRequest, data: Path, output: Path) -> list[Path]:
     first_imports()
     from danqing.engine.build import Workshop
     from danqing.engine.settings import ROWS
+    from danqing.gallery import settings as gallery_settings
+    from danqing.gallery.labels import Labels
 
     messages: queue.SimpleQueue[tuple[dict[str, object], tuple[bytes, ...]]] = queue.SimpleQueue()
-    settings = Settings.load_known((*LIMITS, *ROWS), data)
+    settings = Settings.load_known((*LIMITS, *ROWS, *gallery_settings.ROWS), data)
+    labels = Labels.of(settings)
     workshop = Workshop(data, settings, lambda message: messages.put((message.body, message.blobs)))
     request = request.resolved()
     workshop.engine.submit("generate", request)
@@ -43,7 +50,7 @@ def main(request: GenerateRequest, data: Path, output: Path) -> list[Path]:
                 error = body["error"]
                 raise DanqingError.from_dict(error if isinstance(error, dict) else {})
             if body["event"] == "image":
-                written.append(_write(request, body, blobs[0], _path(output, request, body)))
+                written.append(_write(request, body, blobs[0], _path(output, request, body), labels))
     return written
 
 
@@ -61,18 +68,18 @@ def _path(output: Path, request: GenerateRequest, body: dict[str, object]) -> Pa
     return output.with_name(f"{output.stem}-{index + 1}{output.suffix or '.png'}")
 
 
-def _write(request: GenerateRequest, body: dict[str, object], pixels: bytes, path: Path) -> Path:
+def _write(request: GenerateRequest, body: dict[str, object], pixels: bytes, path: Path, labels: Labels) -> Path:
     from danqing.engine.protocol import ImageFacts
     from danqing.gallery import infotext
     from danqing.gallery.files import is_full
-    from danqing.gallery.png import encode
+    from danqing.gallery.png import labelled
     from danqing.gallery.store import free_mb
 
     found = body["facts"]
     assert isinstance(found, dict)
     facts = ImageFacts.from_dict(found)
     text = infotext.write(request, facts, infotext.VERSION)
-    content = encode(pixels, facts.width, facts.height, {"parameters": text})
+    content = labelled(pixels, facts, text, labels)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from danqing.api import remote
 from danqing.api.errors import ApiError
+from danqing.gallery.labels import XMP, Labels, carried, xmp_of
 from danqing.gallery.reading import encode_user_comment
 from danqing.imaging import grid as sheets
 
@@ -38,45 +39,55 @@ def decode(text: str, *, urls: bool = False) -> bytes:
         raise ApiError(422, "HTTPException", "Invalid encoded image") from None
 
 
-def encode(png: bytes, infotext: str, options: Mapping[str, Any]) -> str:
-    """Base64 of a stored PNG, in the format of the option `samples_format`, the infotext inside."""
+def encode(png: bytes, infotext: str, options: Mapping[str, Any], labels: Labels) -> str:
+    """Base64 of a stored PNG, in the format of the option `samples_format`, the infotext and the label that it has inside."""
     kind = str(options["samples_format"]).lower()
     if kind not in FORMATS:
         raise ApiError(422, "HTTPException", "Invalid image format")
     if kind != "png":
         with Image.open(io.BytesIO(png)) as image:
             png = with_exif(image.convert("RGB"), FORMATS[kind], infotext, options)
-    return base64.b64encode(png).decode("ascii")
+    return base64.b64encode(labels.signed(png, TYPES[FORMATS[kind]])).decode("ascii")
 
 
 def with_texts(png: bytes, texts: Mapping[str, str]) -> bytes:
-    """The same pixels with other text chunks."""
-    chunk = PngImagePlugin.PngInfo()
-    for key, text in texts.items():
-        chunk.add_text(key, text)
+    """The same pixels and label with other text chunks."""
     out = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        image.save(out, "PNG", pnginfo=chunk)
+        image.save(out, "PNG", pnginfo=chunks({**texts, **carried(image.info)}))
     return out.getvalue()
 
 
+def chunks(texts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
+    """Text chunks of a PNG."""
+    made = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        (made.add_itxt if key == XMP else made.add_text)(key, text)
+    return made
+
+
 def with_exif(image: Image.Image, kind: str, infotext: str, options: Mapping[str, Any]) -> bytes:
-    """JPEG or WebP with the infotext as EXIF UserComment."""
+    """JPEG or WebP with the infotext as EXIF UserComment, and the label that the picture has."""
     exif = Image.Exif()
     exif.get_ifd(EXIF_IFD)[USER_COMMENT] = encode_user_comment(infotext)
     out = io.BytesIO()
     lossless = {"lossless": True} if kind == "WEBP" and options["webp_lossless"] else {}
-    image.save(out, kind, quality=int(options["jpeg_quality"]), exif=exif, **lossless)
+    xmp = xmp_of(image.info)
+    label = {"xmp": xmp} if xmp else {}
+    image.save(out, kind, quality=int(options["jpeg_quality"]), exif=exif, **lossless, **label)
     return out.getvalue()
 
 
 def grid(pngs: Sequence[bytes], batch_size: int, infotext: str, options: Mapping[str, Any]) -> bytes:
     """All pictures on one sheet as PNG: `n_rows` rows, 0 for a row a batch, -1 for about as many rows as columns."""
     images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
+    label = carried(images[0].info)
     rows = sheets.rows_of(len(images), batch_size, int(options["n_rows"]))
     sheet = sheets.image_grid(images, rows, str(options["grid_background_color"]))
     chunk = PngImagePlugin.PngInfo()
     chunk.add_itxt("parameters", infotext)
+    for key, text in label.items():
+        chunk.add_itxt(key, text)
     out = io.BytesIO()
     sheet.save(out, "PNG", pnginfo=chunk)
     return out.getvalue()

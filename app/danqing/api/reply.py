@@ -31,11 +31,11 @@ def reply(fields: Drawing, job: Job, context: Context, options: Mapping[str, Any
     sheet = plain and bool(fields.save_images) and options["return_grid"] and len(pictures) > 1
     encoded: list[str] = []
     if fields.send_images is not False:
-        pngs = [picture.path.read_bytes() for picture in pictures]
+        pngs, labels = [picture.path.read_bytes() for picture in pictures], context.service.gallery.labels
         if sheet:
             drawn = images.grid(pngs, job.request.batch_size, texts[0], options)
-            encoded.append(images.encode(drawn, texts[0], options))
-        encoded += [images.encode(png, one.infotext, options) for png, one in zip(pngs, pictures, strict=True)]
+            encoded.append(images.encode(drawn, texts[0], options, labels))
+        encoded += [images.encode(png, one.infotext, options, labels) for png, one in zip(pngs, pictures, strict=True)]
     told = info(fields, job, pictures, context)
     told["index_of_first_image"] = int(sheet)
     told["infotexts"] = ([texts[0]] if sheet else []) + texts

@@ -60,7 +60,8 @@ class Upscaled:
         for one, source in zip(pictures, sources, strict=False):
             told = "" if is_address(source) else infotext.read_image(images.decode(source))[0]
             texts = {**({"parameters": told} if told else {}), "postprocessing": line}
-            encoded.append(images.encode(images.with_texts(one.path.read_bytes(), texts), told or line, options))
+            png = images.with_texts(one.path.read_bytes(), texts)
+            encoded.append(images.encode(png, told or line, options, context.service.gallery.labels))
         return f"<p>{escape(line)}</p>", encoded
 
 

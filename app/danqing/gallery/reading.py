@@ -35,6 +35,7 @@ _NOT_TEXT = frozenset(
         "icc_profile",
         "chromaticity",
         "photoshop",
+        "xmp",
     }
 )
 """Spec 3: what the png-info route leaves out of its items."""

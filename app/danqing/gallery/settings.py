@@ -53,4 +53,39 @@ ROWS: tuple[Setting, ...] = (
         0,
         10**7,
     ),
+    Setting(
+        "label_embedded",
+        False,
+        "Pictures say in their metadata that AI made them: the AIGC fields of GB 45438-2025 and IPTC's digital source type. "
+        "Whoever offers the service to the public in China has to turn this and the visible label on.",
+        "在图片元数据中写入人工智能生成标识：GB 45438-2025 的 AIGC 字段与 IPTC 数字来源类型。"
+        "在中国向公众提供服务时，须同时开启此项与显式标识。",
+    ),
+    Setting(
+        "label_producer",
+        "danqing",
+        "ContentProducer of the embedded label: the code or the name of who offers the service.",
+        "元数据标识中的 ContentProducer：服务提供者的编码或名称。",
+    ),
+    Setting(
+        "label_visible",
+        "off",
+        "Words in a corner of every picture that say that AI made it: “AI生成” or “AI-generated”.",
+        "在每张图片角落写上人工智能生成的显式标识：“AI生成”或“AI-generated”。",
+        choices=("off", "zh", "en"),
+    ),
+    Setting(
+        "c2pa_certificate",
+        "",
+        "PEM file of a certificate chain; pictures are signed with C2PA manifests then (needs c2pa-python). Empty: not signed.",
+        "证书链的 PEM 文件；设置后图片带有 C2PA 签名清单（需要 c2pa-python）。空表示不签名。",
+    ),
+    Setting("c2pa_key", "", "PEM file of that certificate's private key.", "该证书私钥的 PEM 文件。"),
+    Setting(
+        "c2pa_algorithm",
+        "es256",
+        "Algorithm of that key.",
+        "该私钥的算法。",
+        choices=("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"),
+    ),
 )

@@ -23,6 +23,7 @@ from danqing.database import Database, Row
 from danqing.engine.protocol import ImageFacts
 from danqing.errors import DanqingError
 from danqing.gallery import files, png
+from danqing.gallery.labels import Labels
 
 TEMPORARY = "outputs/api-temp"
 """Where pictures lie that nobody asked to save, below the data folder."""
@@ -82,10 +83,14 @@ class NewPicture:
 
 
 class Gallery:
-    """The pictures of one data folder. Thread-safe; `add`, `recover`, `sweep` and `rebuild` block and belong into a thread."""
+    """The pictures of one data folder. Thread-safe; `add`, `recover`, `sweep` and `rebuild` block and belong into a thread.
 
-    def __init__(self, data: Path, database: Database) -> None:
+    `labels`: what new pictures say of who made them.
+    """
+
+    def __init__(self, data: Path, database: Database, labels: Labels | None = None) -> None:
         self.data = data
+        self.labels = labels or Labels()
         self._database = database
         self._naming = threading.Lock()
         self._numbers: dict[Path, int] = {}
@@ -139,8 +144,7 @@ class Gallery:
         known = self._of(new.job, new.index)
         if known is not None:
             return known
-        texts = {"parameters": new.infotext} if new.infotext else {}
-        data = png.encode(new.pixels, new.facts.width, new.facts.height, texts, new.facts.channels)
+        data = png.labelled(new.pixels, new.facts, new.infotext, self.labels)
         try:
             return self._store(new, data)
         except (OSError, sqlite3.OperationalError) as error:

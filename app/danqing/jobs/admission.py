@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from danqing.errors import DanqingError
 from danqing.gallery.store import free_mb
 from danqing.jobs.board import Board
+from danqing.jobs.rules import BlockList
 from danqing.request import GenerateRequest
 from danqing.settings import Settings
 
@@ -33,6 +34,7 @@ class Admission:
     def __init__(self, data: Path, settings: Settings, board: Board, library: Library, plugins: Plugins) -> None:
         self._data, self._settings, self._board = data, settings, board
         self._library, self._plugins = library, plugins
+        self._blocked = BlockList(settings.get_str("prompt_blocklist"), data)
         self.limits_of: Callable[[str], OwnerLimits] = lambda owner: OwnerLimits()
         self._coming: list[str] = []
         """Owners of the jobs that are being written."""
@@ -78,12 +80,13 @@ class Admission:
         """The request as it is stored: changed by plug-ins, its model named, its seeds drawn.
 
         Raises:
-            DanqingError: what the library says of the model.
+            DanqingError: what the library says of the model; `prompt_blocked`.
         """
         told: dict[str, Any] = {"request": request.resolved(), "data": self._data}
         for _, changed in self._plugins.calls("danqing_before_job", told):
             if isinstance(changed, GenerateRequest):
                 told["request"] = changed
         request = told["request"]
+        self._blocked.check(request)
         name = self._library.resolve(request.model).name
         return request.model_copy(update={"model": name}).resolved()

@@ -29,6 +29,7 @@ from danqing.engine.interrogators import Manner
 from danqing.engine.protocol import Message
 from danqing.errors import DanqingError
 from danqing.gallery import upkeep
+from danqing.gallery.labels import Labels
 from danqing.gallery.store import Gallery, Picture, free_mb
 from danqing.jobs.admission import Admission, OwnerLimits
 from danqing.jobs.board import Board, Live
@@ -76,7 +77,10 @@ class JobService:
         self._command = engine_command
         self._plugins = plugins or hooks.manager()
         self._board = Board(weights(settings.get_str("queue_weights")))
+        self._training_board = Board(weights(settings.get_str("queue_weights")))
         self._admission = Admission(self.data, settings, self._board, library, self._plugins)
+        self._train_admission = TrainAdmission(self.data, settings, self._training_board, library)
+        self._labels = Labels.of(settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._paused = False
@@ -117,7 +121,7 @@ class JobService:
             if db.is_full(error):
                 raise DanqingError("disk_full", free_mb=free_mb(self.data)) from None
             raise
-        self._database, self.gallery = database, Gallery(self.data, database)
+        self._database, self.gallery = database, Gallery(self.data, database, self._labels)
         self._paused = self._store.told("paused") is not None
 
     def _start_tasks(self) -> None:
