@@ -18,6 +18,7 @@ from danqing.imaging import grid as sheets
 
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
+TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 
 def decode(text: str, *, urls: bool = False) -> bytes:
