@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
+
+import pytest
 
 from danqing.engine.scheduler import EXPLORE_EVERY, BatchKey, Gain, Kind, Limits, Part, Scheduler
 
@@ -135,3 +138,45 @@ def test_accounts_of_those_who_left_are_forgotten() -> None:
         scheduler.add([Part(KEY, 2, n, owner=n, share=f"visitor {n}")])
         assert len(scheduler.next_group()) == 1
     assert len(scheduler._used) <= 257
+
+
+@dataclass
+class Device:
+    """Seconds of a forward: some that every launch costs, and some for each row."""
+
+    launch: float
+    row: float
+
+    def run(self, scheduler: Scheduler, waiting: int = 24, forwards: int = 40) -> list[int]:
+        """Rows of each forward while so many rows always wait."""
+        sizes = []
+        for order in range(forwards):
+            scheduler.add(parts(waiting - len(scheduler), rows=1, first=order * waiting))
+            group = scheduler.next_group()
+            sizes.append(sum(one.rows for one in group))
+            scheduler.note(group[0].key, sizes[-1], self.launch + self.row * sizes[-1])
+        return sizes
+
+
+def test_the_batch_is_what_pays_on_the_device_at_hand() -> None:
+    large = Device(launch=0.008, row=0.001).run(Scheduler(Limits(rows=32)))
+    small = Device(launch=0.0001, row=0.030).run(Scheduler(Limits(rows=32)))
+    assert large[-1] >= 16  # launches cost most there: sharing them pays
+    assert small[-1] <= 2  # and here a larger batch only makes everybody wait
+
+
+@pytest.mark.parametrize("milliseconds", [40, 100, 250])
+def test_a_forward_keeps_to_the_time_that_was_asked_for(milliseconds: int) -> None:
+    device = Device(launch=0.010, row=0.009)
+    seconds = milliseconds / 1000
+    sizes = device.run(Scheduler(Limits(rows=32, gain=10, seconds=seconds)))
+    settled = sizes[10:]
+    assert max(device.launch + device.row * size for size in settled) <= seconds
+    most = int((seconds - device.launch) / device.row)
+    assert max(settled) >= most // 2  # and wastes no more than the doubling of what has been measured
+    assert max(device.run(Scheduler(Limits(rows=32, gain=10)))) == 24
+
+
+def test_a_row_alone_runs_however_long_it_takes() -> None:
+    sizes = Device(launch=2.0, row=1.0).run(Scheduler(Limits(rows=32, gain=10, seconds=0.1)))
+    assert set(sizes[1:]) == {1}

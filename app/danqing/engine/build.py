@@ -9,17 +9,23 @@ from pathlib import Path
 import torch
 from PIL.Image import Image
 
-from danqing.engine import device, memory
+from danqing.engine import device, gauges, memory
 from danqing.engine.calls import Load, Plan, Track
+from danqing.engine.compile import roots
+from danqing.engine.compile_store import Store
+from danqing.engine.compiled import CompiledUnets
 from danqing.engine.detect import detected
+from danqing.engine.device_graphs import CudaRecorder, Graphs
 from danqing.engine.engine import Emit, Engine
 from danqing.engine.interrogate import Interrogators
+from danqing.engine.live import Extent
 from danqing.engine.interrogators import Manner
 from danqing.engine.live import work
 from danqing.engine.models import ExternalVae, Model, load, load_vae
 from danqing.engine.plans import measure, plan
 from danqing.engine.protocol import Message
 from danqing.engine.runner import Runner
+from danqing.engine.safety import SafetyChecker
 from danqing.engine.scheduler import Limits
 from danqing.engine.store import ModelStore
 from danqing.engine.studio import Studio
@@ -55,14 +61,16 @@ class Workshop:
         self.library = Library(data)
         activate(Plugins(data, "engine")).find()
         self.studio = Studio.of(data, self.library)
-        self.runner = Runner(self.device, settings.get_int("engine_threads"))
+        self.runner = Runner(self.device, settings.get_int("engine_threads"), self._compiled(data, settings))
         self.models = ModelStore(self._load, settings.get_int("engine_models"), self.runner.forget, self._load_vae)
         self._interrogators = Interrogators(data, self.device)
+        self._checker = SafetyChecker(data, self.device) if settings.get_bool("safety_checker") else None
         self.runner.kept_elsewhere += [
             self.models.drop_unused,
             self.studio.control_store.forget,
             self.studio.memory.clear,
             self._interrogators.forget,
+            *([self._checker.forget] if self._checker else []),
         ]
         self._room = settings.get_int("engine_memory_mb") * 2**20
         self.engine = Engine(
@@ -70,17 +78,36 @@ class Workshop:
             self.models,
             emit,
             make_plan=self._plan,
-            measure=measure,
+            measure=self._measure,
             limits=Limits(
                 rows=settings.get_int("engine_rows"),
                 denoise_budget=settings.get_int("engine_denoise_budget"),
                 decode_budget=settings.get_int("engine_decode_budget"),
                 gain=settings.get_float("engine_gain"),
+                seconds=settings.get_float("engine_step_ms") / 1000,
             ),
             pictures=settings.get_int("engine_pictures"),
             preview_seconds=settings.get_float("preview_seconds"),
             free=lambda: self._room or free_memory(self.device),
+            seen=self._checker.seen if self._checker else None,
         )
+
+    def _compiled(self, data: Path, settings: Settings) -> CompiledUnets:
+        if settings.get_str("engine_compiled") == "off":
+            return CompiledUnets(None)
+        store = Store(roots(data, settings), self.facts.fingerprint)
+        buckets = self.device_class.buckets
+        graphs = Graphs(buckets, CudaRecorder()) if self.device.type == "cuda" and buckets else None
+        return CompiledUnets(store, graphs)
+
+    def tend(self) -> None:
+        """Between two steps: compiled code that has come is put in place."""
+        self.runner.compiled.tend(self.models.models())
+
+    def _measure(self, request: GenerateRequest) -> Extent:
+        if self._checker is not None:
+            self._checker.present()
+        return measure(request)
 
     def device_name(self) -> str:
         """As people know it."""
@@ -106,11 +133,13 @@ class Workshop:
 
     def stats(self) -> dict[str, float]:
         """Numbers for the metrics page: counters since the start, and memory in bytes."""
-        found = dict(self.engine.counters)
+        found = {**self.engine.counters, **gauges.machine(), **gauges.device(self.device)}
         found["models"] = len(self.models.models())
+        found["compiled_forwards"] = self.runner.compiled.forwards
         if self.device.type == "cuda":
             found["memory_allocated"] = torch.cuda.memory_allocated(self.device)
             found["memory_reserved"] = torch.cuda.memory_reserved(self.device)
+            found["memory_free"], found["memory_total"] = torch.cuda.mem_get_info(self.device)
         return found
 
     def interrogate(self, message: Message, emit: Emit) -> None:
@@ -137,7 +166,9 @@ class Workshop:
         _aside(str(message.body.get("job", "")), lambda: detected(self.studio, message.body), emit)
 
     def _load(self, checkpoint: Checkpoint) -> Model:
-        return load(checkpoint, self.device, self.dtype, self.library.sha256_of)
+        model = load(checkpoint, self.device, self.dtype, self.library.sha256_of)
+        model.unet, model.vae = (device.prepared(network, self.device_class) for network in (model.unet, model.vae))
+        return model
 
     def _load_vae(self, path: Path, model: Model) -> ExternalVae:
         return load_vae(path, model, self.library.sha256_of)

@@ -10,7 +10,7 @@ import hashlib
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -115,3 +115,10 @@ def precision(wanted: str, row: DeviceClass) -> torch.dtype:
     """The number format of the networks: as asked for, "auto" is the class's own."""
     name = row.precision if wanted == "auto" else wanted
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+
+
+def prepared(network: Any, row: DeviceClass) -> Any:
+    """The network in the class's memory layout. Convolutions of tensor cores read channels last."""
+    if row.channels_last:
+        network.to(memory_format=torch.channels_last)
+    return network

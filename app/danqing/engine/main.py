@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
+import os
 import queue
 import signal
 import sys
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from danqing import notify
 from danqing.engine.protocol import Message, read_message
+from danqing.engine.trainee import Trainee
 from danqing.errors import DanqingError
 from danqing.request import LIMITS, parsed
 from danqing.settings import Settings
@@ -47,6 +50,8 @@ class EngineThread(threading.Thread):
         self._last_stats = 0.0
         self._told: list[Message] = []
         self._turns = 0
+        self.device_type = "cpu"
+        """Where the engine computes, from `ready` on."""
 
     def put(self, message: Message | None) -> None:
         """A message from the web process; None means that it is gone and its jobs with it."""
@@ -76,6 +81,9 @@ class EngineThread(threading.Thread):
     def _start(self) -> Workshop | None:
         try:
             with self._phase("torch"):
+                from danqing.engine.imports import first_imports
+
+                first_imports()
                 from danqing.engine.build import Workshop
 
                 workshop = Workshop(self._data, self._settings, self._emit)
@@ -88,6 +96,7 @@ class EngineThread(threading.Thread):
                 raise
             # Without a model nothing can be drawn yet, but one may be dropped into the folder at any time.
         self._warming = False
+        self.device_type = workshop.device.type
         self._announce(Message({"event": "ready", "device": workshop.device_name()}))
         return workshop
 
@@ -135,6 +144,8 @@ class EngineThread(threading.Thread):
             engine.skip(job)
         elif op == "cancel":
             engine.cancel(job)
+        elif op == "relax":
+            workshop.runner.relax()
         elif op == "interrogate":
             workshop.interrogate(message, self._emit)
         elif op == "detect":
@@ -144,7 +155,22 @@ class EngineThread(threading.Thread):
         now = time.monotonic()
         if now - self._last_stats >= STATS_SECONDS:
             self._last_stats = now
-            self._tell(Message({"event": "stats", **workshop.stats()}))
+            workshop.tend()
+            self._tell(
+                Message({"event": "stats", **workshop.stats(), "acceleration": workshop.runner.compiled.report()})
+            )
+
+
+class Telling(logging.Handler):
+    """Sends what is logged here to the web process, whose page shows it."""
+
+    def __init__(self, emit: Callable[[Message], None]) -> None:
+        super().__init__(logging.INFO)
+        self._emit = emit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"{record.levelname.lower()} {record.name}: {record.getMessage()}"[:2000]
+        self._emit(Message({"event": "log", "level": record.levelno, "text": line}))
 
 
 class Server:
@@ -157,6 +183,7 @@ class Server:
         self._gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.thread: EngineThread | None = None
+        self.trainee: Trainee | None = None
 
     def emit(self, message: Message) -> None:
         """From any thread."""
@@ -205,24 +232,47 @@ class Server:
         self._peer = writer
         try:
             while (message_in := await read_message(reader)) is not None and message_in.body.get("op") != "stop":
-                self.thread.put(message_in)
+                if not self._trains(message_in, self.thread):
+                    self.thread.put(message_in)
         finally:
             self._peer = None
             writer.close()
             self.thread.put(None)
+            if self.trainee is not None:
+                await self.trainee.leave()
             if not self._keep:
                 self._gone.set()
 
+    def _trains(self, message: Message, thread: EngineThread) -> bool:
+        """Whether a message is about a training; those go past the engine's thread, which may be in a long forward pass."""
+        op, job = message.body.get("op"), str(message.body.get("job", ""))
+        if self.trainee is None or op not in ("train", "train-end"):
+            return False
+        if op == "train":
+            thread.put(Message({"op": "relax"}))  # what is only kept for speed makes room
+            self.trainee.begin(job, str(message.body.get("folder", "")))
+        else:
+            self.trainee.end(job, kill=bool(message.body.get("kill")))
+        return True
+
 
 async def _main(arguments: argparse.Namespace) -> int:
-    from danqing.engine.settings import ROWS
+    from danqing.engine.settings import ROWS, allocator_words
 
     data = Path(arguments.data).absolute()
     settings = Settings.load_known((*LIMITS, *ROWS), data)
+    if words := allocator_words(settings):
+        # Read by torch when it first touches the device; what the administrator's environment says stays.
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", words)
     server = Server(Path(arguments.socket), arguments.keep)
+    logging.basicConfig(level=logging.WARNING)
+    logging.getLogger().addHandler(Telling(server.emit))
     server.thread = EngineThread(data, settings, server.emit)
-    server.thread.start()
+    thread = server.thread
+    server.trainee = Trainee(data, lambda: thread.device_type, server.emit)
+    thread.start()
     await server.run()
+    await server.trainee.leave()
     return 0 if server.thread.is_alive() else 1
 
 
@@ -239,8 +289,6 @@ def main() -> None:
     finally:
         sys.stdout.flush()
     # The engine's thread may be inside a long forward pass; nothing of it is worth waiting for.
-    import os
-
     os._exit(status)
 
 

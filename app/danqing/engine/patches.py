@@ -42,6 +42,8 @@ class Patches:
     forwards: list[tuple[nn.Module, Forward]] = field(default_factory=list)
     parameters: list[tuple[nn.Module, str, nn.Parameter]] = field(default_factory=list)
     bytes: int = 0
+    additions: dict[nn.Module, Row] | None = field(default_factory=dict)
+    """All that they do, where that is one low-rank addition a module at most; None where it is more."""
 
     def apply(self) -> Callable[[], None]:
         """Put all in place; what is returned takes it away again."""
@@ -82,6 +84,7 @@ class Builder:
         if isinstance(module, nn.Linear | nn.Conv2d) and all(use.layer.low_rank for use in uses):
             self._beside.append((module, tuple(_row(module, use) for use in uses)))
             return
+        self.patches.additions = None
         parameters = merged(module, uses)
         size = sum(parameter.nbytes for _, parameter in parameters)
         if self.patches.bytes + size <= self._most:
@@ -93,6 +96,7 @@ class Builder:
     def add_hypernetwork(self, unet: nn.Module, hypernetwork: Hypernetwork, strength: float) -> int:
         """Before the keys and values of every attention layer whose width the file knows; returns how many there are."""
         self._settle()
+        self.patches.additions = None
         made: dict[int, tuple[Network, Network] | None] = {}
         count = 0
         for keys, values in attentions(unet):
@@ -119,9 +123,19 @@ class Builder:
             weight = self._beside[0][0].weight
             there = moved([t for row in rows for t in row[:3] if t is not None], weight.device, weight.dtype)
             for module, group in self._beside:
-                self._forwards[module] = _forward(module, [_mapped(row, there) for row in group])
+                mapped = [_mapped(row, there) for row in group]
+                self._forwards[module] = _forward(module, mapped)
+                self._note(module, mapped)
             self.patches.bytes += sum(t.nbytes for t in there.values())
         self._beside.clear()
+
+    def _note(self, module: nn.Module, rows: Sequence[Row]) -> None:
+        if self.patches.additions is None:
+            return
+        if any(row[1] is not None for row in rows):
+            self.patches.additions = None
+        else:
+            self.patches.additions[module] = _joined(rows)
 
 
 def moved(tensors: Sequence[torch.Tensor], device: torch.device, dtype: torch.dtype) -> dict[int, torch.Tensor]:

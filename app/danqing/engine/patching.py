@@ -13,7 +13,7 @@ from torch import nn
 from danqing.adapters.files import Files, LoraFile
 from danqing.adapters.keys import Places
 from danqing.engine.calls import Adapter, Adapters
-from danqing.engine.patches import Builder, Patches, Use
+from danqing.engine.patches import Builder, Patches, Row, Use
 from danqing.errors import DanqingError
 
 if TYPE_CHECKING:
@@ -61,6 +61,15 @@ class Patcher:
             yield
         finally:
             remove()
+
+    def additions(self, model: Model, adapters: Adapters) -> dict[nn.Module, Row] | None:
+        """The low-rank additions to the UNet's modules, {} without adapters; None where these do more than that.
+
+        Raises:
+            DanqingError: as `patched`.
+        """
+        active = active_in(adapters, "unet")
+        return self.prepare(model, active, "unet").additions if active else {}
 
     def prepare(self, model: Model, adapters: Adapters, part: Part) -> Patches:
         """The patches of a set, worked out now or remembered."""

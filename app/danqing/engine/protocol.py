@@ -31,7 +31,10 @@ class Message:
         skip       job: str - the same for the pictures that are being drawn, then go on with the next
         cancel     job: str - drop the job without a picture
         interrogate  job: str, image: an input picture's name, model: "clip" | "deepdanbooru", manner: `Manner` as JSON
+        train      job: str, folder: str - run the training in DATA/training/FOLDER in a process of its own, one at a time
+        train-end  job: str, kill: bool - have it save its state and end; with `kill` end at once
         detect     job: str, image, mask: input pictures' names ("" for no mask), module, resolution, a, b - a control map
+        restart    - finish nothing, exit; whoever started the engine starts the next
         stop       - finish nothing, exit
 
     From the engine:
@@ -44,9 +47,12 @@ class Message:
                    blob 0: pixels, height*width*channels bytes, row by row
         done       job, interrupted: bool, images: how many there were - after the last image
         caption    job, text: str - what was seen in the picture of an `interrogate`; `failed` where nothing could be
+        trained    job, code: int - a training's process has ended; what came of it stands in its folder
         map        job, poses: OpenPose's JSON as text, or ""; blob 0: the PNG that a `detect` asked for
         failed     job, error: DanqingError.as_dict()
-        stats      rows, groups, step_ms... - numbers for /metrics, about once a second while working
+        log        level: int, text: str - a line of the engine's log
+        stats      rows, groups, step_ms... - numbers for /metrics, about once a second while working;
+                   acceleration: `CompiledUnets.report` - whether networks run compiled, and why not
     """
 
     body: dict[str, Any]

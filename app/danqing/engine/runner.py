@@ -11,6 +11,7 @@ import torch
 
 from danqing.engine import encoding, memory, unet, vae
 from danqing.engine.calls import Conditioning, Denoise, Encode, Row
+from danqing.engine.compiled import CompiledUnets
 from danqing.engine.models import Model
 from danqing.engine.patching import Patcher
 from danqing.engine.scheduler import Kind
@@ -27,13 +28,15 @@ class Runner:
     Args:
         device: where the networks are.
         threads: CPU threads, 0 for one per core.
+        compiled: the compiled code of models in memory; None draws eagerly.
     """
 
-    def __init__(self, device: torch.device, threads: int = 0) -> None:
+    def __init__(self, device: torch.device, threads: int = 0, compiled: CompiledUnets | None = None) -> None:
         self.device = device
         if threads:
             torch.set_num_threads(threads)
         self._patcher = Patcher()
+        self.compiled = compiled or CompiledUnets(None)
         self.kept_elsewhere: list[Callable[[], object]] = []
         """What else `relax` calls."""
         self._conditionings: OrderedDict[tuple[Any, ...], tuple[Conditioning, ...]] = OrderedDict()
@@ -67,11 +70,13 @@ class Runner:
         """Drop what is remembered of a model that leaves memory."""
         for key in [key for key in self._conditionings if key[0] == model.key]:
             del self._conditionings[key]
+        self.compiled.forget(model)
 
     def relax(self) -> None:
         """Let go of what is kept for speed alone, and hand the memory back to the device."""
         self._conditionings.clear()
         self._patcher.forget()
+        self.compiled.relax()
         if "danqing.upscale.networks" in sys.modules:
             sys.modules["danqing.upscale.networks"].forget()
         for forget in self.kept_elsewhere:
@@ -82,18 +87,39 @@ class Runner:
         call = payloads[0][0]
         model: Model = call.model
         rows = [row for _, part in payloads for row in part]
-        tiled = (model.unet,) if call.tiling else ()
-        with (
-            circular(*tiled),
-            merged_tokens(model.unet, call.merging),
-            self._patcher.patched(model, call.adapters, "unet"),
-        ):
-            out = unet.forward(model, rows, self.device)
+        batch = unet.batch_of(model, rows, self.device)
+        out = self._by_compiled(call, batch)
+        if out is None:
+            tiled = (model.unet,) if call.tiling else ()
+            with (
+                circular(*tiled),
+                merged_tokens(model.unet, call.merging),
+                self._patcher.patched(model, call.adapters, "unet"),
+            ):
+                out = unet.eager(batch)
+        out = out.float()
         answers, start = [], 0
         for _, part in payloads:
             answers.append(list(out[start : start + len(part)].unbind(0)))
             start += len(part)
         return answers
+
+    def _by_compiled(self, call: Denoise, batch: unet.Batch) -> torch.Tensor | None:
+        """The answer of compiled code, where some fits; None where the eager network must run."""
+        model: Model = call.model
+        if call.tiling or call.merging:
+            return None
+        additions = self._patcher.additions(model, call.adapters)
+        run = self.compiled.network(batch, additions, call.adapters)
+        if run is None:
+            return None
+        try:
+            return run()
+        except RuntimeError as error:
+            if memory.is_out_of_memory(error):
+                raise
+            self.compiled.refuse(batch, additions, error)
+            return None
 
     def _encode(self, calls: Sequence[Encode]) -> list[tuple[Conditioning, ...]]:
         with self._patcher.patched(calls[0].model, calls[0].adapters, "text"):

@@ -89,11 +89,27 @@ class Gain:
         # Slow samples come from busy machines; the fastest seen is what the device can do, forgotten slowly.
         self.best[bucket] = per_row if old is None else min(per_row, old * 1.01)
 
-    def cap(self, most: int) -> int:
-        """Rows worth having: twice the largest measured size while doublings gain, at most `most`.
+    def cap(self, most: int, seconds: float = 0.0) -> int:
+        """Rows worth having: twice the largest measured size while doublings gain, at most `most`, and no more than are expected
+        to take `seconds` (0: as long as it takes).
 
         Now and then it lets one larger batch through, so that a measurement spoilt by a busy machine does not stick.
         """
+        return self._in_time(self._worth(most), seconds) if seconds > 0 else self._worth(most)
+
+    def _in_time(self, rows: int, seconds: float) -> int:
+        """At most so many rows that a forward keeps to `seconds`, one at least. Of sizes not yet seen the nearest smaller one's
+        seconds per row are expected, else the smallest one's."""
+        sizes = sorted(self.best)
+        while rows > 1 and sizes:
+            known = max((size for size in sizes if size <= rows), default=sizes[0])
+            fits = int(seconds / self.best[known])
+            if fits >= rows:
+                return rows
+            rows = max(1, min(rows - 1, fits if fits >= known else known - 1))
+        return rows
+
+    def _worth(self, most: int) -> int:
         sizes = sorted(self.best)
         if self.notes % EXPLORE_EVERY == EXPLORE_EVERY - 1:
             return most
@@ -112,13 +128,15 @@ def _bucket(rows: int) -> int:
 class Limits:
     """Bounds of one forward pass. Budgets are in latent pixels (height * width * rows): they bound memory.
 
-    `gain`: see `Gain.threshold`; above 1 lets every batch grow to `rows`.
+    `gain`: see `Gain.threshold`; above 1 lets every batch grow to `rows`. `seconds`: what one forward of the UNet should take at
+    most, 0 for as long as it takes: whoever comes anew waits for the one that runs.
     """
 
     rows: int = 32
     denoise_budget: int = 65536
     decode_budget: int = 4096
     gain: float = 0.97
+    seconds: float = 0.0
 
     def most(self, key: BatchKey) -> int:
         """Rows that fit, one at least."""
@@ -187,7 +205,7 @@ class Scheduler:
     def cap(self, key: BatchKey) -> int:
         """Rows that a forward of this key may have now."""
         most = self._limits.most(key)
-        return self._gains[key].cap(most) if key.kind is Kind.DENOISE else most
+        return self._gains[key].cap(most, self._limits.seconds) if key.kind is Kind.DENOISE else most
 
     def note(self, key: BatchKey, rows: int, seconds: float) -> None:
         """Tell how long a forward of `rows` rows took."""
