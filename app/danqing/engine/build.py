@@ -18,9 +18,8 @@ from danqing.engine.detect import detected
 from danqing.engine.device_graphs import CudaRecorder, Graphs
 from danqing.engine.engine import Emit, Engine
 from danqing.engine.interrogate import Interrogators
-from danqing.engine.live import Extent
 from danqing.engine.interrogators import Manner
-from danqing.engine.live import work
+from danqing.engine.live import Extent, work
 from danqing.engine.models import ExternalVae, Model, load, load_vae
 from danqing.engine.plans import measure, plan
 from danqing.engine.protocol import Message

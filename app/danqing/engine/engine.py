@@ -17,7 +17,7 @@ from danqing.engine import memory, preview
 from danqing.engine.calls import Call, Denoise, Encode, Finished, Load, Plan, Together, Track, Work
 from danqing.engine.live import Extent, LiveJob, Picture, Start, WorkFuture, work
 from danqing.engine.parts import parts_of
-from danqing.engine.protocol import Message
+from danqing.engine.protocol import ImageFacts, Message
 from danqing.engine.runner import Runner
 from danqing.engine.scheduler import Kind, Limits, Part, Scheduler
 from danqing.errors import DanqingError
@@ -34,6 +34,7 @@ MakePlan = Callable[[GenerateRequest, int, Track], Plan]
 
 
 Measure = Callable[[GenerateRequest], Extent]
+Seen = Callable[[Any, ImageFacts], tuple[Any, ImageFacts]]
 
 
 class Models(Protocol):
@@ -45,7 +46,10 @@ class Models(Protocol):
 
 
 class Engine:
-    """See the module. `emit` is called with every message for the web process; `free` says how many bytes a picture may take."""
+    """See the module. `emit` is called with every message for the web process; `free` says how many bytes a picture may take.
+
+    `seen` looks at every finished picture and may put another in its place; there are no previews then, which nobody has seen.
+    """
 
     def __init__(
         self,
@@ -59,11 +63,12 @@ class Engine:
         pictures: int = 64,
         preview_seconds: float = 0.4,
         free: Callable[[], int] = lambda: 2**62,
+        seen: Seen | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner, self._models, self._emit = runner, models, emit
         self._make_plan, self._measure = make_plan, measure
-        self._free = free
+        self._free, self._seen = free, seen
         self._scheduler = Scheduler(limits)
         self._pictures, self._preview_seconds, self._clock = pictures, preview_seconds, clock
         self._jobs: dict[str, LiveJob] = {}
@@ -339,10 +344,11 @@ class Engine:
         job.images += 1
         self.counters["images"] += 1
         index = picture.index if call.index is None else call.index
-        body = {"event": "image", "job": job.id, "index": index, "facts": call.facts.as_dict()}
+        pixels, facts = self._seen(call.pixels, call.facts) if self._seen else (call.pixels, call.facts)
+        body = {"event": "image", "job": job.id, "index": index, "facts": facts.as_dict()}
         if call.request is not None and call.request is not job.request:
             body["request"] = call.request.model_dump(mode="json")
-        self._emit(Message(body, (call.pixels.tobytes(),)))
+        self._emit(Message(body, (pixels.tobytes(),)))
         self._tell(job, None)
 
     def _drop(self, picture: Picture) -> None:
@@ -383,7 +389,11 @@ class Engine:
         shown = None
         if job.shown not in job.live:
             job.shown = picture
-        if picture is job.shown and (not job.last_preview or now - job.last_preview >= self._preview_seconds):
+        if (
+            self._seen is None
+            and picture is job.shown
+            and (not job.last_preview or now - job.last_preview >= self._preview_seconds)
+        ):
             job.last_preview = now
             shown = preview.png(picture.track.denoised, picture.track.model.latent_rgb)
         self._tell(job, shown)
