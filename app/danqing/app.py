@@ -16,6 +16,7 @@ from danqing.engine import settings as engine_settings
 from danqing.gallery import settings as gallery_settings
 from danqing.jobs import rules
 from danqing.jobs import settings as jobs_settings
+from danqing.library import settings as library_settings
 from danqing.settings import Setting, Settings
 from danqing.ui import settings as ui_settings
 from danqing.train import settings as train_settings
@@ -35,6 +36,7 @@ ROWS: tuple[Setting, ...] = (
     *gallery_settings.ROWS,
     *engine_settings.ROWS,
     *api_settings.ROWS,
+    *library_settings.ROWS,
     *ui_settings.ROWS,
     *train_settings.ROWS,
 )
@@ -83,7 +85,9 @@ def logins(door: Door, settings: Settings) -> Logins:
 def build(service: JobService, library: Library, settings: Settings, auth: Logins) -> FastAPI:
     """The web app: API, logins, pictures, metrics and the page."""
     from danqing.api import doors
+    from danqing import log
     from danqing.api.tokens import ADMIN
+    from danqing.desk import Desk
     from danqing.ui.importing import without_stubs
 
     with without_stubs():
@@ -101,6 +105,7 @@ def build(service: JobService, library: Library, settings: Settings, auth: Login
         doors_context.options,
         doors_context.client,
         lambda request: auth.may(request, ADMIN),
+        Desk(log.tail()),
     )
     page.mount(app, context)
     return app

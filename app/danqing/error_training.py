@@ -101,6 +101,19 @@ TRAINING: tuple[tuple[str, int, str, str], ...] = (
         "此训练保存的状态无法读取（{reason}）。请重新开始。",
     ),
     (
+        "train_lost",
+        503,
+        "The training stopped {attempts} times at step {step} and was given up. Its state is kept: let it go on, or look into "
+        "the worker's log.",
+        "训练在第 {step} 步停止了 {attempts} 次，已放弃。其状态已保留：可继续训练，或查看训练日志。",
+    ),
+    (
+        "train_data_unknown",
+        404,
+        "You have no training data “{name}”. There is: {known}. Data outside your own folder cannot be used.",
+        "没有名为“{name}”的训练数据。现有：{known}。不能使用自己文件夹以外的数据。",
+    ),
+    (
         "train_unknown",
         404,
         "There is no training in {path}.",

@@ -167,7 +167,7 @@ class GenerateRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
 
-    kind: Literal["txt2img", "img2img", "extras"] = "txt2img"
+    kind: Literal["txt2img", "img2img", "extras", "train"] = "txt2img"
     prompt: str = ""
     negative_prompt: str = ""
     sampler: str = "DPM++ 2M"
@@ -210,6 +210,8 @@ class GenerateRequest(BaseModel):
     control: tuple[ControlUnit, ...] = ()
     script: Script | None = None
     extras: Extras | None = None
+    training: Annotated[str, Field(pattern=r"^(|[0-9a-f]{16})$")] = ""
+    """Of a training, the folder below DATA/training that says all about it; the prompt is then its name."""
     options: DrawOptions = DrawOptions()
     plugins: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Arguments of plug-ins' always-on scripts, by the script's name in lower case and the box's name."""

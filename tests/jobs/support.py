@@ -10,10 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from danqing.gallery.settings import ROWS as GALLERY_ROWS
+from danqing.app import ROWS
 from danqing.jobs.service import JobService
-from danqing.jobs.settings import ROWS as JOB_ROWS
-from danqing.request import LIMITS, GenerateRequest
+from danqing.request import GenerateRequest
 from danqing.settings import Settings
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
@@ -30,10 +29,9 @@ class OneModel:
 def make_service(data: Path, *, step: float = 0.002, settings: dict[str, object] | None = None) -> JobService:
     values = {"disk_reserve_mb": 0, "engine_restart_seconds": 0.02, "disk_wait_seconds": 0.05} | (settings or {})
     command = [sys.executable, str(FAKE_ENGINE), "--step", str(step), "--log", str(data / "engine.log")]
-    rows = (*LIMITS, *JOB_ROWS, *GALLERY_ROWS)
     data.mkdir(exist_ok=True)
     (data / "engine.log").touch()
-    return JobService(data, Settings(rows, values), library=OneModel(), engine_command=command)  # type: ignore[arg-type]
+    return JobService(data, Settings(ROWS, values), library=OneModel(), engine_command=command)  # type: ignore[arg-type]
 
 
 def a_request(prompt: str = "a red circle", **fields: Any) -> GenerateRequest:

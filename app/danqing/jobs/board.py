@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from danqing.errors import DanqingError
@@ -44,6 +44,11 @@ class Live:
     """Jobs of a higher one go first, whoever owns them."""
     rank: int = 0
     """Its place among its owner's jobs of the same priority."""
+    paused: bool = False
+    """A training that its owner has told to wait."""
+    loss: float | None = None
+    seen: int = 0
+    """Rows of a training's record that have been read."""
     storing: set[asyncio.Task[None]] = field(default_factory=set)
     watchers: set[asyncio.Event] = field(default_factory=set)
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,6 +56,10 @@ class Live:
     @property
     def owner(self) -> str:
         return self.job.owner
+
+    @property
+    def trains(self) -> bool:
+        return self.job.request.kind == "train"
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -69,6 +78,21 @@ class Live:
     def notify(self) -> None:
         for event in tuple(self.watchers):
             event.set()
+
+    async def views(self, view: Callable[[], JobView]) -> AsyncGenerator[JobView, None]:
+        """`view` at once, then at every change (several may come as one), the last one when the job is over."""
+        event = asyncio.Event()
+        self.watchers.add(event)
+        try:
+            while True:
+                event.clear()
+                now = view()
+                yield now
+                if now.job.state.final:
+                    return
+                await event.wait()
+        finally:
+            self.watchers.discard(event)
 
     def restart(self) -> None:
         """Nothing of its drawing counts any more."""
@@ -183,6 +207,14 @@ class Board:
             self.speed.idle()
         self.notify_queue(live)
 
+    def reordered(self, live: Live, place: int) -> list[tuple[Live, int]]:
+        """Whose rank changes, and to what, when a waiting job moves to `place` among its owner's of the same priority."""
+        lives = [other for other in self.queued_of(live.owner) if other.priority == live.priority]
+        ranks = sorted(other.rank for other in lives)
+        lives.remove(live)
+        lives.insert(min(max(place, 0), len(lives)), live)
+        return [(one, rank) for one, rank in zip(lives, ranks, strict=True) if one.rank != rank]
+
     def move(self, live: Live, *, priority: int | None = None, rank: int | None = None) -> None:
         """A waiting job gets another place."""
         queued = self._unqueue(live)
@@ -225,6 +257,8 @@ class Board:
             eta=self._eta_queued(live) if queued else self._eta_running(live),
             preview=live.preview,
             preview_id=live.preview_id,
+            paused=live.paused,
+            loss=live.loss,
         )
 
     def _ordered(self) -> _Order:

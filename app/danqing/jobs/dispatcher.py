@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -20,12 +21,13 @@ from danqing.gallery import infotext
 from danqing.gallery.store import Gallery, NewPicture, Picture
 from danqing.jobs.board import Board, Live
 from danqing.jobs.model import JobState
-from danqing.jobs.store import JobStore
+from danqing.jobs.store import FULL_DISK_WAIT, JobStore, insist
 from danqing.request import parsed
+from danqing.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
+told = logging.getLogger("danqing.told")
+"""The engine has printed these lines already."""
 
 STORING_AT_ONCE = 4
 """Pictures being encoded and written; while so many are, the engine is not listened to, which bounds memory."""
@@ -42,9 +44,6 @@ NEWCOMERS = 32
 HELD_WAIT = 1.0
 """Seconds between two looks whether jobs are still held back."""
 
-FULL_DISK_WAIT = 1.0
-"""Seconds between two tries to write the queue's own file when the disk is full."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -54,6 +53,15 @@ class Limits:
     attempts: int
     disk_tries: int
     disk_wait: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(
+            in_flight=settings.get_int("engine_jobs_in_flight"),
+            attempts=settings.get_int("engine_attempts"),
+            disk_tries=settings.get_int("disk_tries"),
+            disk_wait=settings.get_float("disk_wait_seconds"),
+        )
 
 
 class Dispatcher:
@@ -140,7 +148,7 @@ class Dispatcher:
 
     async def _hand_out(self, live: Live) -> None:
         if not self._open:  # the engine was lost while the job was claimed
-            await self._persist(lambda: self._store.requeue(live.job.id))
+            await insist(lambda: self._store.requeue(live.job.id))
             return
         token = live.job.id if not live.submissions else f"{live.job.id}.{next(self._numbers)}"
         self._board.start(live, token, time.time())
@@ -149,7 +157,7 @@ class Dispatcher:
             self._open = False
             if live.token == token and not live.ending:
                 live.ending = True
-                await self._persist(lambda: self._store.requeue(live.job.id))
+                await insist(lambda: self._store.requeue(live.job.id))
                 self._back(live)
 
     async def _tell(self, body: dict[str, Any]) -> bool:
@@ -187,7 +195,7 @@ class Dispatcher:
         elif attempts >= self._limits.attempts:
             await self.end(live, JobState.FAILED, error=DanqingError("engine_lost", attempts=attempts))
         else:
-            await self._persist(lambda: self._store.requeue(live.job.id, died=1))
+            await insist(lambda: self._store.requeue(live.job.id, died=1))
             live.attempts = attempts
             self._back(live)
 
@@ -204,6 +212,9 @@ class Dispatcher:
         if event == "stats":
             numbers = {key: value for key, value in message.body.items() if isinstance(value, int | float)}
             self.engine_stats = {key: float(value) for key, value in numbers.items()}
+            return
+        if event == "log":
+            told.log(int(message.body.get("level", 20)), "engine: %s", message.body.get("text", ""))
             return
         live = self._board.running.get(str(token))
         if live is None or live.ending:
@@ -323,7 +334,7 @@ class Dispatcher:
             await self.end(live, JobState.FAILED, error=error)
             return
         not_before = time.time() + self._limits.disk_wait * 2 ** (tries - 1)
-        await self._persist(lambda: self._store.requeue(live.job.id, disk=1, not_before=not_before))
+        await insist(lambda: self._store.requeue(live.job.id, disk=1, not_before=not_before))
         live.disk_tries, live.not_before = tries, not_before
         self._back(live)
 
@@ -337,9 +348,7 @@ class Dispatcher:
     ) -> None:
         """Make an end durable and tell those who wait. Of two ends the first counts."""
         job_id, now = live.job.id, time.time()
-        changed = await self._persist(
-            lambda: self._store.finish(job_id, state, now, error=error, interrupted=interrupted)
-        )
+        changed = await insist(lambda: self._store.finish(job_id, state, now, error=error, interrupted=interrupted))
         if not changed or live.over.is_set():
             return
         self.done_count += state is JobState.DONE
@@ -361,24 +370,13 @@ class Dispatcher:
             await self.cancel(live)
             return
         live.interrupting = True
-        await self._persist(lambda: self._store.mark_interrupted(live.job.id))
+        await insist(lambda: self._store.mark_interrupted(live.job.id))
         await self._tell({"op": "interrupt", "job": live.token})
 
     async def skip(self, live: Live) -> None:
         """End the pictures that are being drawn with what they have, and go on with the job's next."""
         if live.token:
             await self._tell({"op": "skip", "job": live.token})
-
-    async def _persist(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Run a write of the queue; on a full disk again and again, so that what happened is not forgotten."""
-        while True:
-            try:
-                return await write()
-            except sqlite3.OperationalError as error:
-                if not db.is_full(error):
-                    raise
-                log.warning("the queue cannot be written: disk full")
-                await asyncio.sleep(FULL_DISK_WAIT)
 
     async def close(self) -> None:
         """Wait for the pictures that are being stored; ends that follow from them are found at the next start."""

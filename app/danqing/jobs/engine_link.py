@@ -25,6 +25,7 @@ from danqing.engine import child
 from danqing.engine.protocol import Message, read_message
 from danqing.errors import DanqingError
 from danqing.jobs.model import Phase, Readiness
+from danqing.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -123,6 +124,20 @@ class EngineLink:
         self.is_ready = False
         self.device = ""
         self.starts = 0
+
+    @classmethod
+    def of(cls, data: Path, settings: Settings, listener: EngineListener, command: Sequence[str] | None) -> EngineLink:
+        """As the settings have it."""
+        socket = settings.get_str("engine_socket")
+        return cls(
+            data,
+            listener,
+            socket=Path(socket) if socket else None,
+            command=command,
+            restart_seconds=settings.get_float("engine_restart_seconds"),
+            connect_seconds=settings.get_float("engine_connect_seconds"),
+            hang_seconds=settings.get_float("engine_hang_seconds"),
+        )
 
     @property
     def pid(self) -> int | None:

@@ -58,6 +58,10 @@ class JobView:
     """PNG at latent size."""
     preview_id: int = 0
     """Grows with every new preview of the job."""
+    paused: bool = False
+    """A training that its owner has told to wait."""
+    loss: float | None = None
+    """Of a training's last step."""
 
     @property
     def progress(self) -> float:

@@ -1,12 +1,16 @@
-"""What is asked of the engine and answered at once, beside the queue: what is in a picture. Nothing of it is kept."""
+"""What is asked of the engine and answered at once, beside the queue: what is in a picture, maps of it. Nothing of it is kept."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+from danqing.control.catalog import Values
+from danqing.engine import interrogators
+from danqing.engine.interrogators import Manner
 from danqing.engine.protocol import Message
 from danqing.errors import DanqingError
 
@@ -23,6 +27,30 @@ class Questions:
         self._numbers = itertools.count(1)
         self._open = False
 
+    async def interrogate(self, data: Path, image: str, name: str, manner: Manner) -> str:
+        """What an interrogator sees in an input picture of the data root.
+
+        Raises:
+            DanqingError: `interrogator_missing`, and those of `ask`.
+        """
+        await asyncio.to_thread(interrogators.check, data, name)
+        wanted = {"op": "interrogate", "image": image, "model": name, "manner": manner.model_dump(mode="json")}
+        return str((await self.ask(wanted)).body["text"])
+
+    async def detect(self, image: str, mask: str, module: str, values: Values) -> tuple[bytes, str]:
+        """The control map that a preprocessor makes of an input picture, as PNG, and OpenPose's JSON as text or "".
+
+        Args:
+            image, mask: names of input pictures; "" for no mask.
+            module: a preprocessor whose weights are on disk.
+
+        Raises:
+            DanqingError: those of `ask`.
+        """
+        wanted = {"op": "detect", "image": image, "mask": mask, "module": module, **values._asdict()}
+        answer = await self.ask(wanted)
+        return answer.blobs[0], str(answer.body["poses"])
+
     async def ask(self, body: dict[str, Any]) -> Message:
         """The engine's answer to a message.
 
@@ -34,7 +62,8 @@ class Questions:
         if len(self._waiting) >= MOST:
             raise DanqingError("queue_full", count=len(self._waiting), maximum=MOST)
         name = f"question.{next(self._numbers)}"
-        answer = self._waiting[name] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[name] = answer
         try:
             await self._send(Message({**body, "job": name}))
             return await answer

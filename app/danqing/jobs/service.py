@@ -24,11 +24,11 @@ from danqing import database as db
 from danqing import plugins as hooks
 from danqing.control.catalog import Values
 from danqing.database import Database
-from danqing.engine import interrogators
 from danqing.engine.interrogators import Manner
 from danqing.engine.protocol import Message
 from danqing.errors import DanqingError
 from danqing.gallery import upkeep
+from danqing.gallery.copies import Copies, bucket_of
 from danqing.gallery.labels import Labels
 from danqing.gallery.store import Gallery, Picture, free_mb
 from danqing.jobs.admission import Admission, OwnerLimits
@@ -40,6 +40,9 @@ from danqing.jobs.housekeeping import Housekeeping
 from danqing.jobs.model import Job, JobState, JobView, Readiness
 from danqing.jobs.questions import Questions
 from danqing.jobs.store import MIGRATIONS, DataLock, JobStore
+from danqing.jobs.train_admission import TrainAdmission, room_of
+from danqing.jobs.training_desk import TrainingDesk
+from danqing.jobs.trainings import Trainings
 from danqing.request import GenerateRequest
 from danqing.settings import Settings
 
@@ -73,14 +76,13 @@ class JobService:
         plugins: Plugins | None = None,
     ) -> None:
         self.data = data.absolute()
-        self._settings = settings
+        self._settings, self._library = settings, library
         self._command = engine_command
         self._plugins = plugins or hooks.manager()
         self._board = Board(weights(settings.get_str("queue_weights")))
         self._training_board = Board(weights(settings.get_str("queue_weights")))
         self._admission = Admission(self.data, settings, self._board, library, self._plugins)
-        self._train_admission = TrainAdmission(self.data, settings, self._training_board, library)
-        self._labels = Labels.of(settings)
+        self._labels, self._bucket = Labels.of(settings), bucket_of(settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._paused = False
@@ -88,7 +90,8 @@ class JobService:
     def limit_owners(self, limits_of: Callable[[str], OwnerLimits]) -> None:
         """Let somebody who knows the users say what each may have. Called often: it must answer from memory."""
         self._admission.limits_of = limits_of
-        self._board.weigh(lambda owner: limits_of(owner).weight)
+        for board in (self._board, self._training_board):
+            board.weigh(lambda owner: limits_of(owner).weight)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -105,9 +108,14 @@ class JobService:
             lock.release()
             raise
         self._lock = lock
-        for stored in self._store.active():
-            self._board.add(stored)
         self._start_tasks()
+        active = self._store.active()
+        # The queue is whole before anybody else's turn: housekeeping asks it which pictures are wanted.
+        lives = [self._board_for(stored.job).add(stored) for stored in active]
+        for live in lives:
+            if live.trains:
+                await asyncio.to_thread(self._trainings.add, live)
+        self._dispatcher.wake()
         log.info("queue open", waiting=self._board.waiting)
 
     def _open(self) -> None:
@@ -126,37 +134,42 @@ class JobService:
 
     def _start_tasks(self) -> None:
         settings = self._settings
-        limits = Limits(
-            in_flight=settings.get_int("engine_jobs_in_flight"),
-            attempts=settings.get_int("engine_attempts"),
-            disk_tries=settings.get_int("disk_tries"),
-            disk_wait=settings.get_float("disk_wait_seconds"),
-        )
         drain = self.data / "run" / "drain"
         drain.unlink(missing_ok=True)
         self._dispatcher = Dispatcher(
             self._store,
             self.gallery,
             self._board,
-            limits,
+            Limits.of(settings),
             send=self._send,
             after_picture=self._after_picture,
             # A machine that is about to be taken away finishes what it draws and begins nothing.
             held=lambda: self._paused or drain.exists(),
         )
         self._questions = Questions(self._send)
-        external, socket = settings.get_bool("engine_external"), settings.get_str("engine_socket")
-        self._link = EngineLink(
+        self._trainings = Trainings(
             self.data,
-            Audience(self._dispatcher, self._questions),
-            socket=Path(socket) if socket else None,
-            command=None if external else self._command or engine_command(self.data),
-            restart_seconds=settings.get_float("engine_restart_seconds"),
-            connect_seconds=settings.get_float("engine_connect_seconds"),
-            hang_seconds=settings.get_float("engine_hang_seconds"),
+            self._store,
+            self._training_board,
+            send=self._send,
+            drawing=lambda: bool(self._board.running),
+            held=lambda: self._paused or drain.exists(),
+            leaving=drain.exists,
         )
-        house = Housekeeping(self.data, settings, self._database, self._board)
-        works = (self._link.run(), self._dispatcher.run(), house.run())
+        self.training = TrainingDesk(
+            self._store,
+            self._training_board,
+            self._trainings,
+            TrainAdmission(
+                self.data, settings, self._training_board, self._library, lambda: room_of(self._dispatcher.engine_stats)
+            ),
+        )
+        command = None if self._external else self._command or engine_command(self.data)
+        listeners = Audience(self._dispatcher, self._questions, self._trainings)
+        self._link = EngineLink.of(self.data, settings, listeners, command)
+        self._copies = Copies(self.data, self._database, self._bucket, settings.get_str("s3_prefix"))
+        house = Housekeeping(self.data, settings, self._database, self._board, self._copies)
+        works = (self._link.run(), self._dispatcher.run(), self._trainings.run(), house.run(), self._copies.run())
         self._tasks = [asyncio.create_task(work) for work in works]
 
     async def _send(self, message: Message) -> None:
@@ -180,7 +193,7 @@ class JobService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._dispatcher.close()
         await self._questions.lost()
-        for live in self._board.jobs():
+        for live in (*self._board.jobs(), *self._training_board.jobs()):
             live.over.set()
             live.notify()
         self._tasks = []
@@ -233,47 +246,22 @@ class JobService:
         return job
 
     async def interrogate(self, image: str, name: str, manner: Manner) -> str:
-        """What an interrogator sees in an input picture, as a prompt.
-
-        Args:
-            image: the input picture's name.
-            name: "clip" or "deepdanbooru".
-
-        Raises:
-            DanqingError: `interrogator_missing`, before the engine is asked; `engine_not_ready`, or what it says.
-        """
-        if self._stopping:
-            raise DanqingError("engine_not_ready")
-        await asyncio.to_thread(interrogators.check, self.data, name)
-        wanted = {"op": "interrogate", "image": image, "model": name, "manner": manner.model_dump(mode="json")}
-        answer = await self._questions.ask(wanted)
-        return str(answer.body["text"])
+        """What the interrogator `name` sees in an input picture; see `Questions`."""
+        return await self._questions.interrogate(self.data, image, name, manner)
 
     async def detect(self, image: str, mask: str, module: str, values: Values) -> tuple[bytes, str]:
-        """The control map that a preprocessor makes of an input picture, as PNG, and OpenPose's JSON as text or "".
-
-        Args:
-            image, mask: names of input pictures; "" for no mask.
-            module: a preprocessor whose weights are on disk.
-
-        Raises:
-            DanqingError: `engine_not_ready`, or what the engine says.
-        """
-        if self._stopping:
-            raise DanqingError("engine_not_ready")
-        wanted = {"op": "detect", "image": image, "mask": mask, "module": module, **values._asdict()}
-        answer = await self._questions.ask(wanted)
-        return answer.blobs[0], str(answer.body["poses"])
+        """The control map that a preprocessor makes of an input picture; see `Questions`."""
+        return await self._questions.detect(image, mask, module, values)
 
     async def interrupt(self, job_id: str, owner: str | None = None) -> None:
-        """Stop sampling: the picture so far is kept and the job becomes done; a queued job becomes cancelled.
+        """Stop sampling: the picture so far is kept and the job becomes done; a queued job becomes cancelled; a training waits.
 
         Raises:
             DanqingError: `unknown_job`. A job that is over stays as it is.
         """
         live = self._live(job_id, owner)
         if live is not None:
-            await self._dispatcher.interrupt(live)
+            await self._driver(live).interrupt(live)
 
     async def skip(self, job_id: str, owner: str | None = None) -> None:
         """End the pictures that are being drawn with what they have; the job goes on with its next.
@@ -283,7 +271,7 @@ class JobService:
         """
         live = self._live(job_id, owner)
         if live is not None:
-            await self._dispatcher.skip(live)
+            await self._driver(live).skip(live)
 
     async def cancel(self, job_id: str, owner: str | None = None) -> None:
         """End the job without more pictures.
@@ -293,7 +281,7 @@ class JobService:
         """
         live = self._live(job_id, owner)
         if live is not None:
-            await self._dispatcher.cancel(live)
+            await self._driver(live).cancel(live)
 
     async def reorder(self, job_id: str, place: int, owner: str | None = None) -> None:
         """Move a waiting job to another place among its owner's waiting jobs of the same priority, 0 first.
@@ -304,15 +292,12 @@ class JobService:
         live = self._live(job_id, owner)
         if live is None or live.job.state is not JobState.QUEUED:
             return
-        lives = [other for other in self._board.queued_of(live.owner) if other.priority == live.priority]
-        ranks = sorted(other.rank for other in lives)
-        lives.remove(live)
-        lives.insert(min(max(place, 0), len(lives)), live)
-        moved = {one.job.id: (one, rank) for one, rank in zip(lives, ranks, strict=True) if one.rank != rank}
-        await self._store.place({job: rank for job, (_, rank) in moved.items()})
-        for one, rank in moved.values():
-            self._board.move(one, rank=rank)
-        self._board.notify_queue(live)
+        board = self._board_for(live.job)
+        moved = board.reordered(live, place)
+        await self._store.place({one.job.id: rank for one, rank in moved})
+        for one, rank in moved:
+            board.move(one, rank=rank)
+        board.notify_queue(live)
 
     async def prioritise(self, job_id: str, priority: int) -> None:
         """For administrators: a waiting job goes before all of lower priority (0 by default), whoever owns them.
@@ -323,8 +308,9 @@ class JobService:
         live = self._live(job_id, None)
         if live is not None:
             await self._store.prioritise(job_id, priority)
-            self._board.move(live, priority=priority)
-            self._board.notify_queue(live)
+            board = self._board_for(live.job)
+            board.move(live, priority=priority)
+            board.notify_queue(live)
 
     async def pause(self) -> None:
         """Begin no more jobs until `resume`, also after a restart; what runs goes on."""
@@ -346,6 +332,17 @@ class JobService:
                     await live.over.wait()
         return not self._board.running
 
+    async def restart_engine(self) -> None:
+        """Have the engine begin anew with its settings; what it draws is drawn again.
+
+        Raises:
+            DanqingError: `engine_not_ready`, when there is none.
+        """
+        try:
+            await self._link.send(Message({"op": "restart"}))
+        except OSError:
+            raise DanqingError("engine_not_ready") from None
+
     @property
     def paused(self) -> bool:
         return self._paused
@@ -366,18 +363,24 @@ class JobService:
             DanqingError: `unknown_job`.
         """
         live = self._live(job_id, owner)
-        return self._board.view(live) if live else _over(self._store.get(job_id))
+        return self._board_for(live.job).view(live) if live else _over(self._store.get(job_id))
 
     def views(self, owner: str | None = None, *, active: bool = False, limit: int = 100) -> list[JobView]:
         """Newest first; `active` leaves out those that are over."""
         return [self._view_of(job) for job in self._store.newest(owner, active=active, limit=limit)]
 
     def _view_of(self, job: Job) -> JobView:
-        live = self._board.find(job.id)
-        return self._board.view(live) if live else _over(job)
+        live = self._board_for(job).find(job.id)
+        return self._board_for(job).view(live) if live else _over(job)
+
+    def _driver(self, live: Live) -> Dispatcher | Trainings:
+        return self._trainings if live.trains else self._dispatcher
+
+    def _board_for(self, job: Job) -> Board:
+        return self._training_board if job.request.kind == "train" else self._board
 
     def _live(self, job_id: str, owner: str | None) -> Live | None:
-        live = self._board.find(job_id)
+        live = self._board.find(job_id) or self._training_board.find(job_id)
         job = live.job if live else self._store.get(job_id)
         if owner is not None and job.owner != owner:
             raise DanqingError("unknown_job", job=job_id[:64])
@@ -402,25 +405,19 @@ class JobService:
         Raises:
             DanqingError: `unknown_job`.
         """
-        live, event = self._live(job_id, owner), asyncio.Event()
+        live = self._live(job_id, owner)
         if live is None:
             yield self.view(job_id)
             return
-        live.watchers.add(event)
-        try:
-            while not self._stopping:
-                event.clear()
-                view = self.view(job_id)
-                yield view
-                if view.job.state.final:
+        async with contextlib.aclosing(live.views(lambda: self.view(job_id))) as views:
+            async for view in views:
+                if self._stopping:
                     return
-                await event.wait()
-        finally:
-            live.watchers.discard(event)
+                yield view
 
     def readiness(self) -> Readiness:
         """Whether a picture could be drawn now, and the engine's phases."""
-        return replace(self._link.readiness(), warning=self._low()) if self._tasks else Readiness(ready=False)
+        return replace(self._link.readiness(), warning=self._low() or self._copies.trouble) if self._tasks else Readiness(ready=False)
 
     def _low(self) -> DanqingError | None:
         free = free_mb(self.data)
@@ -435,6 +432,8 @@ class JobService:
             "jobs_done": float(dispatcher.done_count),
             "jobs_failed": float(dispatcher.failed_count),
             "pictures": float(dispatcher.picture_count),
+            **self._trainings.stats(),
+            **self._copies.stats(),
             "engine_ready": float(link.is_ready),
             "engine_starts": float(link.starts),
             "queue_paused": float(self._paused),

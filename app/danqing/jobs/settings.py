@@ -67,6 +67,22 @@ ROWS: tuple[Setting, ...] = (
         10**6,
     ),
     Setting(
+        "limit_trainings_per_owner",
+        8,
+        "Most trainings of one owner that may wait or run at once.",
+        "每个用户最多同时排队或运行的训练数。",
+        1,
+        10**4,
+    ),
+    Setting(
+        "train_share",
+        0.5,
+        "Most of the device's time that a training takes while somebody draws, where it does not say itself.",
+        "有人绘制时训练最多占用的设备时间比例（训练未自行指定时）。",
+        0.1,
+        1,
+    ),
+    Setting(
         "queue_weights",
         "",
         "Shares of owners who get more or less than others: li=2, bot=0.5. All others have 1.",

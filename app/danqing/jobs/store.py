@@ -6,16 +6,19 @@ database's writing thread. Knows no engine and no files.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-from danqing.database import Database, Row
+import structlog
+
+from danqing.database import Database, Row, is_full
 from danqing.errors import DanqingError
 from danqing.jobs.model import Job, JobState
 from danqing.request import GenerateRequest
@@ -31,6 +34,12 @@ WHERE id = :id AND state = 'queued'
 ACTIVE = "SELECT * FROM job WHERE state IN ('queued', 'running') ORDER BY seq"
 
 Connection: TypeAlias = sqlite3.Connection
+T = TypeVar("T")
+
+FULL_DISK_WAIT = 1.0
+"""Seconds between two tries to write the queue's own file when the disk is full."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +235,18 @@ def _request(text: str) -> GenerateRequest:
     # A newer program may have stored fields that this one does not know; after going back its jobs are still drawn.
     fields = json.loads(text)
     return GenerateRequest.model_validate({k: v for k, v in fields.items() if k in GenerateRequest.model_fields})
+
+
+async def insist(write: Callable[[], Awaitable[T]]) -> T:
+    """Run a write of the queue; on a full disk again and again, so that what happened is not forgotten."""
+    while True:
+        try:
+            return await write()
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
+            log.warning("the queue cannot be written: disk full")
+            await asyncio.sleep(FULL_DISK_WAIT)
 
 
 class DataLock:
