@@ -153,6 +153,12 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "磁盘仅剩 {free_mb} MB。请删除图片或扩大磁盘；磁盘写满后将不再接受新任务。",
     ),
     (
+        "copy_failed",
+        503,
+        "Pictures cannot be copied to the bucket ({reason}). They are safe on this disk and are sent again by themselves.",
+        "图片无法复制到存储桶（{reason}）。图片仍完好保存在本机磁盘上，之后会自动重试。",
+    ),
+    (
         "too_many_jobs",
         429,
         "You have {count} jobs waiting or running; the limit is {maximum}. Try again when some are done.",

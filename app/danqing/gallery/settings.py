@@ -88,4 +88,24 @@ ROWS: tuple[Setting, ...] = (
         "该私钥的算法。",
         choices=("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"),
     ),
+    Setting(
+        "s3_bucket",
+        "",
+        "Saved pictures are also copied into this bucket, after they are on the disk (needs boto3, which the box has). "
+        "Empty: they are not.",
+        "保存的图片写入磁盘后再复制到此 S3 存储桶（需要 boto3，镜像自带）。空表示不复制。",
+    ),
+    Setting(
+        "s3_prefix",
+        "danqing/",
+        "What the names of the copies begin with; the owner and the path below outputs/ follow.",
+        "副本名称的前缀，其后为用户名与 outputs/ 下的路径。",
+    ),
+    Setting("s3_region", "", "The bucket's region; empty: the machine's.", "存储桶所在区域；空表示本机所在区域。"),
+    Setting(
+        "s3_endpoint",
+        "",
+        "Address of a store that speaks S3's language, such as https://oss-cn-hangzhou.aliyuncs.com; empty: AWS.",
+        "兼容 S3 的存储服务地址，例如 https://oss-cn-hangzhou.aliyuncs.com；空表示 AWS。",
+    ),
 )

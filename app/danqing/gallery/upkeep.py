@@ -77,8 +77,11 @@ def sweep(data: Path, database: Database, hours: float, now: float | None = None
     return gone
 
 
-def retire(data: Path, database: Database, days: float, now: float | None = None) -> int:
+def retire(data: Path, database: Database, days: float, now: float | None = None, copied: float | None = None) -> int:
     """Remove saved pictures older than `days` that nobody has among the favourites; 0 days keeps everything. Blocks.
+
+    Args:
+        copied: of pictures that are copied elsewhere, only those made before this time are; the others stay for now.
 
     Returns:
         how many were removed.
@@ -86,6 +89,8 @@ def retire(data: Path, database: Database, days: float, now: float | None = None
     if not days:
         return 0
     before = (time.time() if now is None else now) - days * 86400
+    if copied is not None:
+        before = min(before, copied)
     return _remove_all(data, database, database.rows(OLD, (before,)))
 
 

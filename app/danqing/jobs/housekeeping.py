@@ -11,6 +11,7 @@ import structlog
 
 from danqing.database import Database
 from danqing.gallery import inputs, upkeep
+from danqing.gallery.copies import Copies
 from danqing.jobs.board import Board
 from danqing.settings import Settings
 
@@ -25,8 +26,11 @@ OLD_JOBS = "DELETE FROM job WHERE finished IS NOT NULL AND finished < ?"
 class Housekeeping:
     """Runs until cancelled."""
 
-    def __init__(self, data: Path, settings: Settings, database: Database, board: Board) -> None:
+    def __init__(
+        self, data: Path, settings: Settings, database: Database, board: Board, copies: Copies | None = None
+    ) -> None:
         self._data, self._settings, self._database, self._board = data, settings, database, board
+        self._copies = copies
 
     async def run(self) -> None:
         """A round at once, then one every hour."""
@@ -42,7 +46,8 @@ class Housekeeping:
         """Remove what is too old by `now`. `wanted`: input pictures that waiting jobs need."""
         data, settings, database = self._data, self._settings, self._database
         upkeep.sweep(data, database, settings.get_float("temporary_hours"), now)
-        upkeep.retire(data, database, settings.get_float("picture_days"), now)
+        copied = self._copies.until if self._copies else None
+        upkeep.retire(data, database, settings.get_float("picture_days"), now, copied)
         upkeep.empty_trash(data, database, settings.get_float("trash_days"), now)
         inputs.sweep(data, wanted, settings.get_float("input_hours"), now)
         inputs.disown(database, wanted, settings.get_float("input_hours"), now)
