@@ -21,6 +21,8 @@ RESIZE_NAMES = {
 }
 MODES = ("Balanced", "My prompt is more important", "ControlNet is more important")
 HIRES = ("Both", "Low res only", "High res only")
+UNKNOWN = "Unknown"
+"""A union's kind of map, where the preprocessor tells it."""
 
 ALIASES = {
     "input_image": "image",
@@ -70,12 +72,12 @@ def _unit(values: Mapping[str, Any], number: int, context: Context) -> dict[str,
     image, mask = pictures(values.get("image"), values.get("mask"))
     row = catalog.find(str(values.get("module") or "none"))
     model = str(values.get("model") or NONE)
-    if model == NONE:
+    if model == NONE and not row.model_free:
         raise DanqingError("invalid_field", field=f"controlnet[{number}].model", reason=_models(context))
     where = f"controlnet[{number}]"
     found: dict[str, Any] = {
         "module": row.name,
-        "model": Controls(context.logins.data).find(model).title,
+        "model": NONE if row.model_free else Controls(context.logins.data).find(model).title,
         "image": _kept(image, context) if image else "",
         "mask": _kept(mask, context) if mask else "",
         "resize_mode": choice(values.get("resize_mode", RESIZE[1]), RESIZE, f"{where}.resize_mode", RESIZE_NAMES),
@@ -88,6 +90,10 @@ def _unit(values: Mapping[str, Any], number: int, context: Context) -> dict[str,
     for name in ("pixel_perfect", "low_vram", "save_detected_map", "inpaint_crop_input_image"):
         if values.get(name) is not None:
             found[name] = bool(values[name])
+    if values.get("union_control_type"):
+        found["union_control_type"] = choice(
+            str(values["union_control_type"]).replace(" ", ""), (UNKNOWN, *catalog.TYPES), f"{where}.union_control_type"
+        )
     if values.get("advanced_weighting"):
         found["advanced_weighting"] = tuple(values["advanced_weighting"])
     if found.get("guidance_start", 0) > found.get("guidance_end", 1):

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 from danqing.errors import DanqingError
 
 How = Literal["plain", "network", "vision", "absent"]
-"""plain: no weights. network: weights of its own. vision: an image encoder reads the picture. absent: not built."""
+"""plain: no weights. network: weights of its own. vision: an image encoder reads the picture.
+absent: not built, or what it would feed is not."""
 
 PLAIN: How = "plain"
 NETWORK: How = "network"
@@ -92,7 +93,7 @@ ROWS: tuple[Row, ...] = (
         alias="scribble_pidinet",
         files=("table5_pidinet.pth",),
     ),
-    Row("revision_clipvision", VISION, ("Revision",), (RESOLUTION, Slider("Noise Augmentation", 0.0, 0.0, 1.0, 0.01))),
+    Row("revision_clipvision", ABSENT, ("Revision",), (RESOLUTION, Slider("Noise Augmentation", 0.0, 0.0, 1.0, 0.01))),
     Row("reference_only", PLAIN, ("Reference",), STYLED),
     Row("recolor_luminance", PLAIN, ("Recolor",), (RESOLUTION, Slider("Gamma Correction", 1.0, 0.1, 2.0, 0.001))),
     Row(
@@ -133,7 +134,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("tile_colorfix", PLAIN, ("Tile",), (RESOLUTION, Slider("Variation", 8.0, 3.0, 32.0, 1.0))),
     Row("threshold", PLAIN, (), (RESOLUTION, Slider("Binarization Threshold", 127, 0, 255, 0.01))),
-    Row("clip_vision", VISION, ("T2I-Adapter",), SIZED, alias="t2ia_style_clipvision"),
+    Row("clip_vision", ABSENT, ("T2I-Adapter",), SIZED, alias="t2ia_style_clipvision"),
     Row("pidinet_sketch", NETWORK, ("T2I-Adapter",), SIZED, alias="t2ia_sketch_pidi", files=("table5_pidinet.pth",)),
     Row("color", PLAIN, ("T2I-Adapter",), SIZED, alias="t2ia_color_grid"),
     Row(
@@ -156,7 +157,7 @@ ROWS: tuple[Row, ...] = (
     Row("scribble_xdog", PLAIN, ("Scribble", "SparseCtrl"), (RESOLUTION, Slider("XDoG Threshold", 32, 1, 64, 0.01))),
     Row("scribble_hed", NETWORK, ("Scribble", "SparseCtrl"), SIZED, files=("ControlNetHED.pth",)),
     Row(
-        "revision_ignore_prompt", VISION, ("Revision",), (RESOLUTION, Slider("Noise Augmentation", 0.0, 0.0, 1.0, 0.01))
+        "revision_ignore_prompt", ABSENT, ("Revision",), (RESOLUTION, Slider("Noise Augmentation", 0.0, 0.0, 1.0, 0.01))
     ),
     Row("reference_adain+attn", PLAIN, ("Reference",), STYLED),
     Row("reference_adain", PLAIN, ("Reference",), STYLED),
@@ -208,9 +209,9 @@ ROWS: tuple[Row, ...] = (
     Row("lineart_coarse", NETWORK, ("Lineart",), SIZED, files=("sk_model.pth", "sk_model2.pth")),
     Row("lineart_anime_denoise", ABSENT, ("Lineart",), SIZED),
     Row("lineart_anime", NETWORK, ("Lineart",), SIZED, files=("netG.pth",)),
-    Row("ip-adapter_pulid", VISION, ("IP-Adapter",), ()),
-    Row("ip-adapter_face_id_plus", VISION, ("IP-Adapter",), SIZED),
-    Row("ip-adapter_face_id", VISION, ("IP-Adapter",), SIZED),
+    Row("ip-adapter_pulid", ABSENT, ("IP-Adapter",), ()),
+    Row("ip-adapter_face_id_plus", ABSENT, ("IP-Adapter",), SIZED),
+    Row("ip-adapter_face_id", ABSENT, ("IP-Adapter",), SIZED),
     Row("ip-adapter_clip_sdxl_plus_vith", VISION, ("IP-Adapter",), SIZED),
     Row("ip-adapter_clip_sdxl", VISION, ("IP-Adapter",), SIZED, alias="ip-adapter_clip_g"),
     Row("instant_id_face_keypoints", ABSENT, ("Instant-ID",), SIZED),

@@ -76,6 +76,8 @@ def units(scene: Scene, stage: Stage, model: Model) -> Generator[Call, Any, Unit
         if not acts(unit, stage.hires, has_hires):
             continue
         unit_of = Unit(scene, stage, model, number, unit)
+        if unit_of.row.how == "absent":
+            maps.known(unit_of.row.name)
         if unit_of.row.name.startswith("reference_"):
             hint, shown = yield from _reference(unit_of)
         else:

@@ -19,7 +19,7 @@ from danqing.errors import DanqingError
 from danqing.library.control_kinds import EncoderShape, encoder_shape
 from danqing.library.index import stamp_of
 from danqing.library.keys import Route
-from danqing.library.routes import Destination
+from danqing.library.routes import Destination, Routes
 from danqing.library.weights import FILES, open_weights
 
 FOLDER = ("models", "clip_vision")
@@ -134,7 +134,7 @@ def load_encoder(file: EncoderFile, device: torch.device, dtype: torch.dtype) ->
     )
     with torch.device("meta"):
         module = CLIPVisionModelWithProjection(config)
-    routes = {
+    routes: Routes = {
         name: (Destination("image encoder", Route(name)),)
         for name in weights.shapes
         if not name.endswith("position_ids")

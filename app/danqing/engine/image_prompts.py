@@ -106,12 +106,12 @@ class _Attending:
             tokens = prompts.tokens
             seen = _attended(attn, query, functional.linear(tokens, keys), functional.linear(tokens, values))
             found = found + prompts.weights * seen
-        out: torch.Tensor = attn.to_out[1](attn.to_out[0](found))
-        return out / attn.rescale_output_factor
+        out: torch.Tensor = attn.to_out[1](attn.to_out[0](found)) / attn.rescale_output_factor
+        return out
 
 
 def _attended(attn: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    q, k, v = (one.unflatten(2, (attn.heads, -1)).transpose(1, 2) for one in (query, key, value))
+    q, k, v = (one.view(*one.shape[:2], attn.heads, -1).transpose(1, 2) for one in (query, key, value))
     return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 

@@ -17,7 +17,7 @@ from danqing.engine.control_rows import Aid, Step, weights_of
 from danqing.library.control_kinds import adapter_names, adapter_shape
 from danqing.library.controls import Control
 from danqing.library.keys import Route
-from danqing.library.routes import Destination
+from danqing.library.routes import Destination, Routes
 from danqing.library.weights import Weights
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def load_adapter(control: Control, model: Model, weights: Weights) -> Adapter:
     _check(control, model, shape.kind, shape.channels)
     with torch.device("meta"):
         module = T2IAdapter(shape.in_channels, list(shape.channels), shape.blocks, shape.factor, shape.kind)
-    routes = {theirs: (Destination("control", Route(ours)),) for theirs, ours in names.items()}
+    routes: Routes = {theirs: (Destination("control", Route(ours)),) for theirs, ours in names.items()}
     with named_failures(control):
         fill_parts({"control": module}, weights, routes, model.unet.device, model.unet.dtype)
     outputs = len(module.adapter.body)

@@ -56,7 +56,9 @@ def units_of(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _unit(values: Mapping[str, Any], number: int) -> dict[str, Any]:
     unit = {field: values.get(box(number, part)) for part, field in FIELDS.items()}
-    if (not unit["model"] or unit["model"] == NONE) and not catalog.find(str(unit["module"] or NONE.lower())).model_free:
+    if (not unit["model"] or unit["model"] == NONE) and not catalog.find(
+        str(unit["module"] or NONE.lower())
+    ).model_free:
         raise DanqingError("invalid_field", field="control_model", reason=f"{number + 1}")
     if isinstance(unit["processor_res"], float):
         unit["processor_res"] = int(unit["processor_res"])
