@@ -155,6 +155,7 @@ class JobService:
             drawing=lambda: bool(self._board.running),
             held=lambda: self._paused or drain.exists(),
             leaving=drain.exists,
+            retry=8 * settings.get_float("engine_restart_seconds"),
         )
         self.training = TrainingDesk(
             self._store,
@@ -417,7 +418,10 @@ class JobService:
 
     def readiness(self) -> Readiness:
         """Whether a picture could be drawn now, and the engine's phases."""
-        return replace(self._link.readiness(), warning=self._low() or self._copies.trouble) if self._tasks else Readiness(ready=False)
+        if not self._tasks:
+            return Readiness(ready=False)
+        warning = self._low() or self._copies.trouble
+        return replace(self._link.readiness(), warning=warning, acceleration=self._dispatcher.acceleration)
 
     def _low(self) -> DanqingError | None:
         free = free_mb(self.data)
