@@ -10,6 +10,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -21,6 +22,9 @@ from danqing.errors import DanqingError
 T = TypeVar("T")
 SqlValue = str | int | float | None
 Row = sqlite3.Row
+
+LOCKED_SECONDS = 120.0
+"""How long a write waits while another process holds the lock."""
 
 
 class Database:
@@ -81,7 +85,7 @@ class Database:
         return await asyncio.wrap_future(self.submit(work))
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._writer.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             result = work(self._writer)
             self._writer.execute("COMMIT")
@@ -90,6 +94,17 @@ class Database:
                 self._writer.execute("ROLLBACK")
             raise
         return result
+
+    def _begin(self) -> None:
+        # Nobody else writes here, but somebody may look with a tool of theirs, or copy the file, and hold its lock meanwhile.
+        end = time.monotonic() + LOCKED_SECONDS
+        while True:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if not is_locked(error) or time.monotonic() > end:
+                    raise
 
     def rows(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[Row]:
         """The rows of a SELECT, from any thread."""
@@ -113,6 +128,13 @@ class Database:
 def is_full(error: BaseException) -> bool:
     """Whether SQLite failed because the disk is full (it says so in two ways)."""
     codes = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+    code: Any = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, sqlite3.OperationalError) and code is not None and (code & 0xFF) in codes
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether another process holds the lock of the database."""
+    codes = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     code: Any = getattr(error, "sqlite_errorcode", None)
     return isinstance(error, sqlite3.OperationalError) and code is not None and (code & 0xFF) in codes
 

@@ -153,6 +153,12 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "磁盘仅剩 {free_mb} MB。请删除图片或扩大磁盘；磁盘写满后将不再接受新任务。",
     ),
     (
+        "data_busy",
+        503,
+        "Another program holds the queue's file. Nothing was lost: try again when it is done.",
+        "队列文件正被其他程序占用，内容没有丢失，请稍后重试。",
+    ),
+    (
         "copy_failed",
         503,
         "Pictures cannot be copied to the bucket ({reason}). They are safe on this disk and are sent again by themselves.",

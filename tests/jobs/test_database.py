@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
-from danqing.database import Database, statements
+from danqing.database import Database, is_locked, statements
 from danqing.errors import DanqingError
 from danqing.jobs.store import ACTIVE, MIGRATIONS
 
@@ -104,4 +105,24 @@ def test_the_queue_is_read_by_an_index(tmp_path: Path) -> None:
     database = Database.open(tmp_path / "a.db", MIGRATIONS)
     plan = " ".join(row["detail"] for row in database.rows("EXPLAIN QUERY PLAN " + ACTIVE))
     assert "job_by_state" in plan
+    database.close()
+
+
+def test_a_write_waits_while_another_process_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database.open(tmp_path / "a.db", migrations(tmp_path / "m", "CREATE TABLE t (x);"))
+    database._executor.submit(database._writer.execute, "PRAGMA busy_timeout = 1").result()
+    other = sqlite3.connect(tmp_path / "a.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    release = threading.Timer(0.3, lambda: other.execute("ROLLBACK"))
+    release.start()
+    database.write(lambda connection: connection.execute("INSERT INTO t VALUES (1)"))
+    release.join()
+    other.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr("danqing.database.LOCKED_SECONDS", 0.05)
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        database.write(lambda connection: connection.execute("INSERT INTO t VALUES (2)"))
+    assert is_locked(caught.value)
+    other.execute("ROLLBACK")
+    other.close()
+    assert [row["x"] for row in database.rows("SELECT x FROM t")] == [1]
     database.close()

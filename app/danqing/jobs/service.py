@@ -235,6 +235,8 @@ class JobService:
         except (OSError, sqlite3.OperationalError) as error:
             if db.is_full(error):
                 raise DanqingError("disk_full", free_mb=free_mb(self.data)) from error
+            if db.is_locked(error):
+                raise DanqingError("data_busy") from error
             raise
         except sqlite3.IntegrityError:
             if not job_id:

@@ -18,7 +18,7 @@ from typing import TypeAlias, TypeVar
 
 import structlog
 
-from danqing.database import Database, Row, is_full
+from danqing.database import Database, Row, is_full, is_locked
 from danqing.errors import DanqingError
 from danqing.jobs.model import Job, JobState
 from danqing.request import GenerateRequest
@@ -238,14 +238,14 @@ def _request(text: str) -> GenerateRequest:
 
 
 async def insist(write: Callable[[], Awaitable[T]]) -> T:
-    """Run a write of the queue; on a full disk again and again, so that what happened is not forgotten."""
+    """Run a write of the queue; on a full or locked disk again and again, so that what happened is not forgotten."""
     while True:
         try:
             return await write()
         except sqlite3.OperationalError as error:
-            if not is_full(error):
+            if not is_full(error) and not is_locked(error):
                 raise
-            log.warning("the queue cannot be written: disk full")
+            log.warning("the queue cannot be written", error=str(error))
             await asyncio.sleep(FULL_DISK_WAIT)
 
 
