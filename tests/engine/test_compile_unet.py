@@ -23,16 +23,16 @@ def micro(seed: int = 0, **more: Any) -> Any:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     torch.manual_seed(seed)
+    shape = {"attention_head_dim": 2} | more
     unet = UNet2DConditionModel(
         down_block_types=("CrossAttnDownBlock2D",),
         up_block_types=("UpBlock2D",),
         mid_block_type=None,
         block_out_channels=(16,),
         layers_per_block=1,
-        attention_head_dim=2,
         cross_attention_dim=8,
         norm_num_groups=4,
-        **more,
+        **shape,
     )
     return unet.eval().requires_grad_(False)
 
@@ -108,7 +108,7 @@ def test_architectures_are_told_apart(unet: Any) -> None:
     assert compile_unet.architecture_of(micro().half()) != known
     assert compile_unet.architecture_of(micro().to(memory_format=torch.channels_last)) != known
     # The number of heads shows in no tensor.
-    assert compile_unet.architecture_of(micro(num_attention_heads=4)) != known
+    assert compile_unet.architecture_of(micro(attention_head_dim=4)) != known
 
 
 def test_compiled_code_runs_with_another_checkpoints_weights(unet: Any, tmp_path: Path) -> None:

@@ -63,11 +63,15 @@ Adapters = tuple[Adapter, ...]
 class Conditioning:
     """What the text encoders made of one prompt.
 
-    context: (77 * chunks, dim) float32 on the CPU. pooled: (dim,) of SDXL's second encoder, None elsewhere.
+    context: (77 * chunks, dim) float32. pooled: (dim,) of SDXL's second encoder, None elsewhere.
     """
 
     context: torch.Tensor
     pooled: torch.Tensor | None = None
+
+    def on(self, device: torch.device) -> Conditioning:
+        """The same on a device, where every step finds it without a copy."""
+        return Conditioning(self.context.to(device), None if self.pooled is None else self.pooled.to(device))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile",
 
 GIB = 2**30
 
+CPU_DEVICE = torch.device("cpu")
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
@@ -122,3 +124,11 @@ def prepared(network: Any, row: DeviceClass) -> Any:
     if row.channels_last:
         network.to(memory_format=torch.channels_last)
     return network
+
+
+def placed(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on the device, without waiting for what the device is doing: from pinned memory, which the driver reads
+    by itself."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

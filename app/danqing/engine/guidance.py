@@ -16,6 +16,7 @@ from danqing.engine import tiled_denoising
 from danqing.engine.calls import Adapters, Call, Conditioning, Denoise, Row
 from danqing.engine.colour_fix import Said
 from danqing.engine.conditioning import Conditionings, Moment
+from danqing.engine.device import placed
 from danqing.engine.sampling import Prediction
 from danqing.request import GenerateRequest
 
@@ -142,6 +143,7 @@ class Guide:
         blank: bool = False,
     ) -> Row:
         if self.concat is not None:
+            self.concat = placed(self.concat, x.device)
             x = torch.cat([x, torch.zeros_like(self.concat) if blank else self.concat])
         control = self.hints.at(call, total, unconditional=negative) if self.hints is not None else ()
         return Row(x, t, part.context, self._vector(part, negative), control)
@@ -161,7 +163,7 @@ class Guide:
             numbers.append(low if negative else high)
         else:
             numbers += [height, width]
-        return torch.cat([part.pooled, torch.tensor(numbers)])
+        return torch.cat([part.pooled, placed(torch.tensor(numbers), part.pooled.device)])
 
     @property
     def _edits(self) -> bool:

@@ -184,7 +184,9 @@ def _blend(request: GenerateRequest, latent: torch.Tensor, repaint: torch.Tensor
 
     def blend(drawn: torch.Tensor, sigma: float | None) -> torch.Tensor:
         # At the very end nothing is blended: the composite of the pixels does it.
-        return drawn if sigma is None else torch.from_numpy(soft.blended(drawn.numpy(), kept, mask, sigma, gentle))
+        if sigma is None:
+            return drawn
+        return torch.from_numpy(soft.blended(drawn.cpu().numpy(), kept, mask, sigma, gentle)).to(drawn.device)
 
     return blend
 

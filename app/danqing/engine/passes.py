@@ -159,7 +159,7 @@ class Hands:
 
 def view_of(model: Model) -> ModelView:
     """What a sampler must know of `model`."""
-    return ModelView(model.sigmas, model.prediction, model.family.startswith("sdxl"))
+    return ModelView(model.sigmas, model.prediction, model.family.startswith("sdxl"), model.unet.device)
 
 
 def load(scene: Scene, name: str) -> Generator[Call, Any, Model]:

@@ -123,7 +123,7 @@ class Runner:
 
     def _encode(self, calls: Sequence[Encode]) -> list[tuple[Conditioning, ...]]:
         with self._patcher.patched(calls[0].model, calls[0].adapters, "text"):
-            answers = encoding.encode(calls, self.device)
+            answers = [tuple(one.on(self.device) for one in row) for row in encoding.encode(calls, self.device)]
         for call, answer in zip(calls, answers, strict=True):
             self._conditionings[_encode_key(call)] = answer
         while len(self._conditionings) > CONDITIONINGS:

@@ -15,6 +15,8 @@ import torch
 from danqing.engine import catalog
 from danqing.engine.calls import Call, Track
 from danqing.engine.catalog import Family, SamplerRow
+from danqing.engine.device import CPU_DEVICE as CPU
+from danqing.engine.device import placed
 from danqing.engine.noise import PictureNoise
 from danqing.engine.samplers import walk_of
 from danqing.engine.samplers_base import DEFAULTS, Churn, Course
@@ -48,12 +50,13 @@ Blend = Callable[[torch.Tensor, float | None], torch.Tensor]
 class ModelView:
     """What a sampler must know of the network behind `predict`, which may replace it in the middle of the way (refiner).
 
-    `prediction`: "epsilon" or "v". `xl`: of the SDXL family, for schedules made for a family.
+    `prediction`: "epsilon" or "v". `xl`: of the SDXL family, for schedules made for a family. `device`: where the network is.
     """
 
     sigmas: ModelSigmas
     prediction: str = "epsilon"
     xl: bool = False
+    device: torch.device = CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,16 @@ class SampleSpec:
 
 def mask_blend(repaint: torch.Tensor, kept: torch.Tensor) -> Blend:
     """The plain blend: `kept` (4, h, w) where `repaint` (broadcast to it) is 0, the drawn latent where it is 1."""
-    return lambda latent, _sigma: latent * repaint + kept * (1 - repaint)
+    there: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def blend(latent: torch.Tensor, _sigma: float | None) -> torch.Tensor:
+        device = latent.device
+        if device not in there:
+            there[device] = placed(repaint, device), placed(kept, device)
+        mask, picture = there[device]
+        return latent * mask + picture * (1 - mask)
+
+    return blend
 
 
 def steps_of(spec: SampleSpec) -> tuple[int, int]:
@@ -131,7 +143,10 @@ def calls_of(spec: SampleSpec) -> int:
 
 
 def sample(spec: SampleSpec, predict: Predict, noise: PictureNoise, track: Track) -> Generator[Call, Any, torch.Tensor]:
-    """The final latent, (4, h, w). Interrupted or skipped, it is the last estimate of the clean one.
+    """The final latent, (4, h, w), on the CPU. Interrupted or skipped, it is the last estimate of the clean one.
+
+    On the way the latent stays on the model's device and nothing there is waited for: levels are numbers of the CPU, noise goes
+    over without waiting. The one exception is DPM adaptive, whose step size depends on the picture.
 
     Raises:
         DanqingError: `unknown_sampler` or `unknown_scheduler`.
@@ -140,8 +155,9 @@ def sample(spec: SampleSpec, predict: Predict, noise: PictureNoise, track: Track
     if way is None:
         assert spec.start_latent is not None
         return spec.start_latent
-    x = _start(spec, way, noise.first(spec.shape))
-    course = _course(spec, way, lambda: noise.next(spec.shape), noise)
+    device = spec.view.device
+    x = _start(spec, way, placed(noise.first(spec.shape), device))
+    course = _course(spec, way, lambda: placed(noise.next(spec.shape), device), noise)
     walk = walk_of(spec.sampler, x, course)
     ask = _asker(spec, predict, track)
     answer: torch.Tensor | None = None
@@ -158,7 +174,7 @@ def sample(spec: SampleSpec, predict: Predict, noise: PictureNoise, track: Track
         if (track.interrupted or track.skipped) and track.denoised is not None:
             x = track.denoised
             break
-    return x if spec.blend is None else spec.blend(x, None)
+    return (x if spec.blend is None else spec.blend(x, None)).cpu()
 
 
 MOST_CALLS = 100_000
@@ -216,10 +232,11 @@ def _start(spec: SampleSpec, way: _Way, noise: torch.Tensor) -> torch.Tensor:
             return noise
         return noise * (math.sqrt(1 + way.start**2) if spec.options.sgm_noise_multiplier else way.start)
     extra = spec.options.img2img_extra_noise
+    start = placed(spec.start_latent, noise.device)
     if spec.row.family is Family.SIGMA:
-        return spec.start_latent + noise * way.start + noise * extra
+        return start + noise * way.start + noise * extra
     alpha = math.sqrt(way.noised)
-    return spec.start_latent * alpha + noise * math.sqrt(1 - way.noised) + noise * extra * alpha
+    return start * alpha + noise * math.sqrt(1 - way.noised) + noise * extra * alpha
 
 
 def _course(spec: SampleSpec, way: _Way, draw: Callable[[], torch.Tensor], noise: PictureNoise | None) -> Course:
@@ -240,7 +257,9 @@ def _course(spec: SampleSpec, way: _Way, draw: Callable[[], torch.Tensor], noise
         )
     brownian = None
     if noise is not None and row.brownian:
-        brownian = noise.brownian(spec.shape, way.whole, shared=not spec.options.no_dpmpp_sde_batch_determinism)
+        path = noise.brownian(spec.shape, way.whole, shared=not spec.options.no_dpmpp_sde_batch_determinism)
+        device = spec.view.device
+        brownian = lambda high, low: placed(path(high, low), device)  # noqa: E731
     return Course(
         way.levels,
         draw,
@@ -287,7 +306,7 @@ def _asker(spec: SampleSpec, predict: Predict, track: Track) -> _Ask:
             noises = torch.stack([said.guided, said.uncond])
         if spec.view.prediction == "v":
             noises = noises * root + x * rest
-        guided = noises[0] if spec.row.needs_uncond else noises
+        guided = noises.unbind(0)[0] if spec.row.needs_uncond else noises
         track.denoised = (x - rest * guided) / root
         return noises
 

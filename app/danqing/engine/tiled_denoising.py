@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 
 from danqing.engine.calls import Row
+from danqing.engine.device import placed
 from danqing.errors import DanqingError
 from danqing.imaging.tiles import Tiling, tiling
 
@@ -49,9 +50,10 @@ def cut(rows: Sequence[Row], plan: Tiling) -> list[Row]:
 def joined(answers: Sequence[torch.Tensor], count: int, plan: Tiling) -> list[torch.Tensor]:
     """What the network said of each of `count` rows, (4, h, w), from what it said of their tiles."""
     width, height = plan.size
-    weight = _bell(*plan.tile)
-    total = torch.zeros(height, width)
-    sums = [torch.zeros(answers[0].shape[0], height, width) for _ in range(count)]
+    device = answers[0].device
+    weight = placed(_bell(*plan.tile), device)
+    total = torch.zeros(height, width, device=device)
+    sums = [torch.zeros(answers[0].shape[0], height, width, device=device) for _ in range(count)]
     for place, (left, top, right, bottom) in enumerate(plan.boxes):
         total[top:bottom, left:right] += weight
         for row in range(count):

@@ -10,6 +10,7 @@ import torch
 
 from danqing.engine.calls import Row
 from danqing.engine.control_rows import Aid, Step
+from danqing.engine.device import placed
 from danqing.engine.models import Model, added_conditioning
 
 
@@ -45,13 +46,6 @@ def batch_of(model: Model, rows: Sequence[Row], device: torch.device) -> Batch:
         hints = [row.control[unit] for row in rows]
         hints[0].join(hints, step, aid)
     return Batch(step, aid)
-
-
-def placed(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor of the CPU on the device, without waiting for what the device is doing."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 def eager(batch: Batch) -> torch.Tensor:
