@@ -67,6 +67,9 @@ def prefetch(
 def warmup(
     models: Annotated[int, typer.Option(min=0, help="So many models draw a picture.")] = 2,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until Danqing is ready.")] = 1500.0,
+    and_compile: Annotated[
+        bool, typer.Option("--compile", help="Then compile, as `danqing box compile` does.")
+    ] = False,
 ) -> None:
     """Wait until Danqing is ready, then draw one picture with every preloaded model."""
     from danqing.box import warmup as warming
@@ -75,6 +78,22 @@ def warmup(
     places = Places.here()
     for title, seconds in warming.run(places, Client(places), models, wait):
         typer.echo(f"{title}: {seconds:.2f} s")
+    if and_compile:
+        compile_networks("", 0.0)
+
+
+@app.command("compile")
+def compile_networks(
+    sizes: Annotated[str, typer.Option(help="Sizes of pictures to compile for, as 512x512,512x768.")] = "",
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the first picture.")] = 0.0,
+) -> None:
+    """Compile the networks for this machine's device while Danqing goes on drawing; the engine takes them over by itself."""
+    from danqing.box import compile as compiling
+    from danqing.box.local import data_folder
+
+    places = Places.here()
+    compiling.wait_for_first_picture(places, wait)
+    say(*compiling.told(compiling.run(places, compiling.task_of(places, data_folder(places), sizes))))
 
 
 # -- looking --

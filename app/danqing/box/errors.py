@@ -54,6 +54,12 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "The password must have at least {least} characters.",
         "密码至少要有 {least} 个字符。",
     ),
+    (
+        "compile_failed",
+        FAILED,
+        "Not everything could be compiled ({reason}). Danqing goes on drawing without; try again: danqing box compile",
+        "未能完成编译（{reason}）。丹青继续以未编译方式绘图；可重试：danqing box compile",
+    ),
     ("no_list", MEND, "There is no prefetch list at {path}.", "{path} 没有预取清单。"),
     (
         "backup_broken",

@@ -30,6 +30,8 @@ def status(places: Places, client: Client) -> dict[str, Any]:
     found["phases"] = list(known.values())
     if "error" in told:
         found["trouble"] = told["error"]
+    if isinstance(told.get("acceleration"), dict):
+        found["acceleration"] = told["acceleration"]
     return found
 
 
@@ -40,6 +42,8 @@ def lines(found: dict[str, Any]) -> Iterator[Line]:
         state, seconds = str(row["state"]), float(row.get("seconds", 0))
         note = f"  {row['note']}" if row.get("note") else ""
         yield (f"{state:<8} {seconds:7.1f} s  {en}{note}", f"{STATES.get(state, state)} {seconds:7.1f} 秒  {zh}{note}")
+    if isinstance(found.get("acceleration"), dict):
+        yield accelerated(found["acceleration"])
     if isinstance(found.get("error"), dict):
         yield found["error"].get("en", ""), found["error"].get("zh", "")
     if found["ready"]:
@@ -52,6 +56,23 @@ def lines(found: dict[str, Any]) -> Iterator[Line]:
         )
     else:
         yield "Danqing does not answer: danqing box doctor", "丹青没有响应：danqing box doctor"
+
+
+SPEEDS = {
+    "eager": ("not compiled", "未编译"),
+    "compiling": ("compiling", "正在编译"),
+    "compiled": ("compiled", "已编译"),
+}
+
+
+def accelerated(told: dict[str, Any]) -> Line:
+    """Whether the networks run compiled, what that gains, and why not."""
+    en, zh = SPEEDS.get(str(told.get("state")), SPEEDS["eager"])
+    if told.get("gain"):
+        en, zh = f"{en}, {float(told['gain']):.2f} times as fast", f"{zh}，速度为 {float(told['gain']):.2f} 倍"
+    if told.get("en"):
+        en, zh = f"{en}: {told['en']}", f"{zh}：{told.get('zh', told['en'])}"
+    return f"networks: {en}", f"网络：{zh}"
 
 
 def report(path: Path) -> list[dict[str, Any]]:

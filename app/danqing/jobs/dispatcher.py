@@ -98,6 +98,7 @@ class Dispatcher:
         self.failed_count = 0
         self.picture_count = 0
         self.engine_stats: dict[str, float] = {}
+        self.acceleration: dict[str, Any] = {}
 
     # -- handing out ---------------------------------------------------------------------------------------------------
 
@@ -212,6 +213,8 @@ class Dispatcher:
         if event == "stats":
             numbers = {key: value for key, value in message.body.items() if isinstance(value, int | float)}
             self.engine_stats = {key: float(value) for key, value in numbers.items()}
+            told = message.body.get("acceleration")
+            self.acceleration = told if isinstance(told, dict) else {}
             return
         if event == "log":
             told.log(int(message.body.get("level", 20)), "engine: %s", message.body.get("text", ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from danqing.errors import DanqingError
 from danqing.request import GenerateRequest
@@ -91,3 +92,5 @@ class Readiness:
     error: DanqingError | None = None
     warning: DanqingError | None = None
     """What will keep pictures from being drawn before long."""
+    acceleration: dict[str, Any] = field(default_factory=dict)
+    """Whether the engine runs compiled code, and why not: `CompiledUnets.report` as the engine told it last."""
