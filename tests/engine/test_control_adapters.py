@@ -162,3 +162,25 @@ def test_weight_nothing_and_a_share_of_the_way(
         assert apart(nothing, none) < 1e-6, name
         assert apart(half, none) > 1e-4, name
         assert apart(half, whole) > 1e-4, name
+
+
+@pytest.mark.parametrize("name", ["control_tiny11_sd15_canny", "t2i_full", "ip_plus"])
+def test_a_picture_is_read_once_a_request(
+    bench: Bench, adapters: dict[str, Any], prompters: dict[str, Any], name: str
+) -> None:
+    """Two batches of two pictures, four steps, two sides: the hint encoder, the adapter, the image encoder run once."""
+    image_encoder(bench.workshop.studio.data)
+    first = unit(bench, name)
+    ours(bench, asked(first))
+    store = bench.workshop.studio.control_store
+    loaded = next(one for key, one in reversed(store._nets.items()) if f"/{name}." in key)
+    networks = {"ip_plus": lambda: loaded.project, "t2i_full": lambda: loaded.module}
+    network = networks.get(name, lambda: loaded.module.hint_encoder)()
+    runs: list[int] = []
+    handle = network.register_forward_hook(lambda *_: runs.append(1))
+    try:
+        done = bench.draw(a=asked(unit(bench, name, 77), batch_size=2, n_iter=2))["a"]
+    finally:
+        handle.remove()
+    assert len(done.images) == 4
+    assert len(runs) == (2 if name == "ip_plus" else 1), "with the one that stands for no picture"
