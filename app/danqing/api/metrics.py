@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
@@ -73,6 +73,20 @@ class _Stats(Collector):
             else:
                 yield _gauge(re.sub(r"\W", "_", name), f"{name}, as the queue or the engine counts it.", value)
         yield jobs
+        yield from self._tally()
+
+    def _tally(self) -> Iterable[Metric]:
+        tally = self._service.tally
+        seconds = HistogramMetricFamily(
+            "danqing_job_seconds", "Seconds of jobs that are over, by phase.", labels=("phase",)
+        )
+        for phase, times in tally.phases.items():
+            seconds.add_metric((phase,), times.cumulative(), times.total)
+        yield seconds
+        errors = CounterMetricFamily("danqing_job_errors", "Jobs that failed, by error code.", labels=("code",))
+        for code, count in sorted(tally.errors.items()):
+            errors.add_metric((code,), count)
+        yield errors
 
 
 def _gauge(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danqing import database as db
 from danqing.errors import DanqingError
 from danqing.gallery.store import free_mb
 from danqing.jobs.board import Board
@@ -76,6 +77,11 @@ class Admission:
         if free < self._settings.get_int("disk_reserve_mb"):
             raise DanqingError("disk_full", free_mb=free)
 
+    def disk_low(self) -> DanqingError | None:
+        """The warning before it is full, None while there is room."""
+        free = free_mb(self._data)
+        return DanqingError("disk_low", free_mb=free) if free < self._settings.get_int("disk_warn_mb") else None
+
     def prepared(self, request: GenerateRequest) -> GenerateRequest:
         """The request as it is stored: changed by plug-ins, its model named, its seeds drawn.
 
@@ -90,3 +96,10 @@ class Admission:
         self._blocked.check(request)
         name = self._library.resolve(request.model).name
         return request.model_copy(update={"model": name}).resolved()
+
+
+def not_written(error: BaseException, data: Path) -> BaseException:
+    """What it means that something could not be written: `disk_full` or `data_busy`; any other error as it is."""
+    if db.is_full(error):
+        return DanqingError("disk_full", free_mb=free_mb(data))
+    return DanqingError("data_busy") if db.is_locked(error) else error

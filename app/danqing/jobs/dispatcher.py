@@ -22,6 +22,7 @@ from danqing.gallery.store import Gallery, NewPicture, Picture
 from danqing.jobs.board import Board, Live
 from danqing.jobs.model import JobState
 from danqing.jobs.store import FULL_DISK_WAIT, JobStore, insist
+from danqing.jobs.tally import Tally
 from danqing.request import parsed
 from danqing.settings import Settings
 
@@ -94,6 +95,7 @@ class Dispatcher:
         self._ending: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
         self._open = False
+        self.tally = Tally()
         self.done_count = 0
         self.failed_count = 0
         self.picture_count = 0
@@ -184,7 +186,7 @@ class Dispatcher:
         results = await asyncio.gather(*(self._lost(live) for live in lives), return_exceptions=True)
         for live, error in zip(lives, results, strict=True):
             if isinstance(error, BaseException):
-                log.error("job not taken back", job=live.job.id, exc_info=error)
+                log.error("job not taken back", job=live.job.id, user=live.owner, exc_info=error)
         self.wake()
 
     async def _lost(self, live: Live) -> None:
@@ -356,7 +358,9 @@ class Dispatcher:
             return
         self.done_count += state is JobState.DONE
         self.failed_count += state is JobState.FAILED
-        log.info("job over", job=job_id, state=state.value, error=error.code if error else None)
+        self.tally.over(live.job, now, error)
+        code = error.code if error else None
+        log.info("job over", job=job_id, user=live.owner, state=state.value, error=code, seconds=_lasted(live, now))
         self._board.remove(live, undone=interrupted or state is not JobState.DONE)
         self.wake()
 
@@ -390,6 +394,11 @@ class Dispatcher:
         await asyncio.gather(*self._ending, return_exceptions=True)
 
 
+def _lasted(live: Live, now: float) -> float | None:
+    """Seconds from its first beginning, None for a job that never began."""
+    return None if live.job.started is None else round(max(0.0, now - live.job.started), 2)
+
+
 def _internal(error: Exception, live: Live) -> DanqingError:
-    log.error("job failed", job=live.job.id, exc_info=error)
+    log.error("job failed", job=live.job.id, user=live.owner, exc_info=error)
     return DanqingError("internal", reference=live.job.id)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from danqing import database as db
 from danqing import plugins as hooks
 from danqing.control.catalog import Values
 from danqing.database import Database
@@ -30,8 +29,8 @@ from danqing.errors import DanqingError
 from danqing.gallery import upkeep
 from danqing.gallery.copies import Copies, bucket_of
 from danqing.gallery.labels import Labels
-from danqing.gallery.store import Gallery, Picture, free_mb
-from danqing.jobs.admission import Admission, OwnerLimits
+from danqing.gallery.store import Gallery, Picture
+from danqing.jobs.admission import Admission, OwnerLimits, not_written
 from danqing.jobs.board import Board, Live
 from danqing.jobs.dispatcher import Dispatcher, Limits
 from danqing.jobs.engine_link import Audience, EngineLink, engine_command
@@ -40,6 +39,7 @@ from danqing.jobs.housekeeping import Housekeeping
 from danqing.jobs.model import Job, JobState, JobView, Readiness
 from danqing.jobs.questions import Questions
 from danqing.jobs.store import MIGRATIONS, DataLock, JobStore
+from danqing.jobs.tally import Tally
 from danqing.jobs.train_admission import TrainAdmission, room_of
 from danqing.jobs.training_desk import TrainingDesk
 from danqing.jobs.trainings import Trainings
@@ -126,9 +126,7 @@ class JobService:
             self._store.recover(time.time())
         except BaseException as error:
             database.close()
-            if db.is_full(error):
-                raise DanqingError("disk_full", free_mb=free_mb(self.data)) from None
-            raise
+            raise not_written(error, self.data) from error
         self._database, self.gallery = database, Gallery(self.data, database, self._labels)
         self._paused = self._store.told("paused") is not None
 
@@ -233,11 +231,7 @@ class JobService:
             job = Job(job_id or secrets.token_hex(16), owner, request, JobState.QUEUED, time.time())
             stored = await self._store.insert(job, client=client, save=save)
         except (OSError, sqlite3.OperationalError) as error:
-            if db.is_full(error):
-                raise DanqingError("disk_full", free_mb=free_mb(self.data)) from error
-            if db.is_locked(error):
-                raise DanqingError("data_busy") from error
-            raise
+            raise not_written(error, self.data) from error
         except sqlite3.IntegrityError:
             if not job_id:
                 raise
@@ -246,6 +240,7 @@ class JobService:
             admission.leave(owner)
         self._board.add(stored)
         self._dispatcher.wake()
+        log.info("job queued", job=job.id, user=owner, kind=request.kind)
         return job
 
     async def interrogate(self, image: str, name: str, manner: Manner) -> str:
@@ -422,12 +417,13 @@ class JobService:
         """Whether a picture could be drawn now, and the engine's phases."""
         if not self._tasks:
             return Readiness(ready=False)
-        warning = self._low() or self._copies.trouble
+        warning = self._admission.disk_low() or self._copies.trouble
         return replace(self._link.readiness(), warning=warning, acceleration=self._dispatcher.acceleration)
 
-    def _low(self) -> DanqingError | None:
-        free = free_mb(self.data)
-        return DanqingError("disk_low", free_mb=free) if free < self._settings.get_int("disk_warn_mb") else None
+    @property
+    def tally(self) -> Tally:
+        """What became of the jobs that are over."""
+        return self._dispatcher.tally
 
     def stats(self) -> dict[str, float]:
         """Numbers for /metrics; counts are since the start."""
@@ -443,7 +439,7 @@ class JobService:
             "engine_ready": float(link.is_ready),
             "engine_starts": float(link.starts),
             "queue_paused": float(self._paused),
-            "disk_low": float(self._low() is not None),
+            "disk_low": float(self._admission.disk_low() is not None),
             "disk_free_bytes": float(shutil.disk_usage(self.data).free),
         } | {f"engine_{key}": value for key, value in dispatcher.engine_stats.items()}
 
