@@ -88,6 +88,10 @@ class DrawOptions(BaseModel):
     sdxl_refiner_high_aesthetic_score: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 6.0
 
     # Speed that changes the picture.
+    cfg_end: Unit = 1.0
+    """Share of the way after which guidance stops; 1 guides to the end."""
+    feature_cache_interval: Annotated[int, Field(ge=1, le=10)] = 1
+    """Every so many steps the whole UNet runs, its last layer alone between them; 1 is off."""
     token_merging_ratio: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = 0.0
     token_merging_ratio_img2img: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = 0.0
     token_merging_ratio_hr: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = 0.0

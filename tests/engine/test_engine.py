@@ -147,6 +147,8 @@ OTHER_VALUES: dict[str, list[object]] = {
         DrawOptions(skip_early_cond=0.5),
         DrawOptions(sgm_noise_multiplier=True),
         DrawOptions(token_merging_ratio=0.5),
+        DrawOptions(feature_cache_interval=2),
+        DrawOptions(cfg_end=0.5),
         DrawOptions(sd_noise_schedule="Zero Terminal SNR"),
     ],
     "plugins": [{"plugins": {"wildcards": {"on": True}}, "prompt": "a {red|blue} circle"}],

@@ -103,6 +103,8 @@ class Row:
     context: torch.Tensor
     vector: torch.Tensor | None = None
     control: tuple[Any, ...] = ()
+    features: list[torch.Tensor] = field(default_factory=list)
+    """Where the features of this row are kept between steps (`feature_cache.Slot`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class Denoise:
     tiling: bool = False
     merging: float = 0.0
     """Token merging ratio."""
+    caching: str = ""
+    """What becomes of the rows' features: `feature_cache.Caching`."""
 
 
 @dataclass(frozen=True, slots=True)

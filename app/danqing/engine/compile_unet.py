@@ -223,7 +223,9 @@ def constants_of(unet: nn.Module, wanted: Sequence[str]) -> dict[str, torch.Tens
     """The UNet's weights under the names that compiled code has for them.
 
     Raises:
-        KeyError: it wants one that is not there.
+        KeyError: it wants one that is not there, or has one of its own where the UNet's should be.
     """
     own = {PREFIX + name: tensor for name, tensor in _named(unet)}
+    if kept := {PREFIX + name for name, _ in unet.named_parameters()} - set(wanted):
+        raise KeyError(f"compiled in: {min(kept)}")
     return {name: own[name].detach() for name in wanted}

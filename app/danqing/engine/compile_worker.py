@@ -180,7 +180,12 @@ def _with_graphs(
 def inductor_options(device: torch.device) -> dict[str, Any]:
     """Weights stay outside the code; threads are the engine's, not those of this process; nothing is read that an earlier,
     perhaps killed, compilation left."""
-    options: dict[str, Any] = {"aot_inductor.package_constants_in_so": False, "force_disable_caches": True}
+    options: dict[str, Any] = {
+        "aot_inductor.package_constants_in_so": False,
+        # Without it biases of up to eight numbers, such as the last layer's, are written into the code.
+        "always_keep_tensor_constants": True,
+        "force_disable_caches": True,
+    }
     if device.type == "cpu":
         options["cpp.dynamic_threads"] = True
     return options

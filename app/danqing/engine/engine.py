@@ -10,11 +10,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Protocol
 
 from danqing.engine import memory, preview
 from danqing.engine.calls import Call, Denoise, Encode, Finished, Load, Plan, Together, Track, Work
+from danqing.engine.device_watch import Watch, watch_of
 from danqing.engine.live import Extent, LiveJob, Picture, Start, WorkFuture, work
 from danqing.engine.parts import parts_of
 from danqing.engine.protocol import ImageFacts, Message
@@ -65,12 +67,14 @@ class Engine:
         free: Callable[[], int] = lambda: 2**62,
         seen: Seen | None = None,
         clock: Callable[[], float] = time.monotonic,
+        watch: Watch | None = None,
     ) -> None:
         self._runner, self._models, self._emit = runner, models, emit
         self._make_plan, self._measure = make_plan, measure
         self._free, self._seen = free, seen
         self._scheduler = Scheduler(limits)
         self._pictures, self._preview_seconds, self._clock = pictures, preview_seconds, clock
+        self._watch = watch or watch_of(runner.device, clock)
         self._jobs: dict[str, LiveJob] = {}
         self._loading: list[Picture] = []
         self._order = 0
@@ -211,22 +215,26 @@ class Engine:
             return []
         key = group[0].key
         rows = sum(part.rows for part in group)
-        began = self._clock()
         failure: Exception
         try:
-            answers = self._runner.run(key.kind, [part.payload for part in group])
+            with self._watch.forward((key, rows)):
+                answers = self._runner.run(key.kind, [part.payload for part in group])
         except Exception as error:  # noqa: BLE001 - whatever a network raises belongs to its jobs, not to the engine
             failure = memory.without_frames(error) if memory.is_out_of_memory(error) else error
             answers = []
         if not answers:
             return self._run_apart(group, failure)
-        seconds = self._clock() - began
-        self._scheduler.note(key, rows, seconds)
-        if key.kind is Kind.DENOISE:
-            self.counters["forwards"] += 1
-            self.counters["rows"] += rows
-            self.counters["forward_seconds"] += seconds
+        self._note()
         return list(zip(group, answers, strict=True))
+
+    def _note(self) -> None:
+        """Tell the scheduler how long forwards took that have ended by now."""
+        for (key, rows), seconds in self._watch.finished():
+            self._scheduler.note(key, rows, seconds)
+            if key.kind is Kind.DENOISE:
+                self.counters["forwards"] += 1
+                self.counters["rows"] += rows
+                self.counters["forward_seconds"] += seconds
 
     def _run_apart(self, group: list[Part], error: Exception) -> list[tuple[Part, Any]]:
         """A group failed: its halves are tried again, so that only the culprit, or what does not fit, gets the error."""
@@ -236,16 +244,18 @@ class Engine:
         return [(group[0], self._tried_again(group[0], error) if memory.is_out_of_memory(error) else error)]
 
     def _tried_again(self, part: Part, error: Exception) -> Any:
-        """Memory ran out for one part: it is run once more without what is kept for speed, then row by row."""
+        """Memory ran out for one part: it is run again without what is kept for speed, with the networks that it does not need
+        out of the way, then row by row."""
         self.counters["out_of_memory"] += 1
-        tries = [[part.payload]]
+        tries = [([part.payload], False), ([part.payload], True)]
         if part.key.kind is Kind.DENOISE and part.rows > 1:
             call, rows = part.payload
-            tries.append([(call, [row]) for row in rows])
-        for pieces in tries:
+            tries.append(([(call, [row]) for row in rows], True))
+        for pieces, alone in tries:
             self._runner.relax()
             try:
-                answers = [self._runner.run(part.key.kind, [piece])[0] for piece in pieces]
+                with self._runner.alone(part.key.kind, pieces) if alone else nullcontext():
+                    answers = [self._runner.run(part.key.kind, [piece])[0] for piece in pieces]
             except Exception as again:  # noqa: BLE001 - as in _run
                 error = memory.without_frames(again)
                 continue

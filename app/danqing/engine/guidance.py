@@ -7,7 +7,7 @@ the unconditional row, and the double guidance of InstructPix2Pix, Brooks et al.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -18,6 +18,7 @@ from danqing.engine.colour_fix import Said
 from danqing.engine.conditioning import Conditionings, Moment
 from danqing.engine.device import placed
 from danqing.engine.sampling import Prediction
+from danqing.errors import DanqingError
 from danqing.request import GenerateRequest
 
 if TYPE_CHECKING:
@@ -79,12 +80,15 @@ class Guide:
     switch: Switch | None = None
     told: dict[str, str | int | float] = field(default_factory=dict)
     """What the infotext says of steps that were guided otherwise."""
+    _features: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+    """Features kept between steps, by the row's place; -1 is the unconditional one."""
 
     def predict(self, x: torch.Tensor, t: float, sigma: float, call: int, total: int) -> Answer:
         """The guided prediction for a scaled x (4, h, w) at timestep t; `call` counts the denoiser's calls from 0."""
         if self.switch is not None and self.switch.due(t, sigma, call, total):
             self.model, self.conditionings = yield from self.switch.load()
             self.switch = None
+            self._features.clear()
         moment = self._padded(self.conditionings.at(call))
         if self._edits:
             return (yield from self._edit(x, t, moment))
@@ -95,7 +99,7 @@ class Guide:
         rows = [self._row(x, t, part, call, total, negative=False) for part, _ in moment.parts]
         if not alone:
             rows.append(self._row(x, t, moment.uncond, call, total, negative=True))
-        out = yield from self._denoised(rows)
+        out = yield from self._denoised(*self._with_features(rows, call, alone))
         if self.hints is not None:
             out = [
                 self.hints.settled(said, self._said(row, place == len(moment.parts)), call, total)
@@ -112,6 +116,9 @@ class Guide:
         if options.skip_early_cond > 0 and call / max(total, 1) <= options.skip_early_cond:
             self.told["Skip Early CFG"] = options.skip_early_cond
             return True
+        if options.cfg_end < 1 and call / max(total, 1) >= options.cfg_end:
+            self.told["CFG end"] = options.cfg_end
+            return True
         if low > 0 and sigma < low and (call % 2 == 1 or options.s_min_uncond_all):
             self.told["NGMS"] = low
             if options.s_min_uncond_all:
@@ -119,7 +126,25 @@ class Guide:
             return True
         return False
 
-    def _denoised(self, rows: list[Row]) -> Generator[Call, Any, list[torch.Tensor]]:
+    def _with_features(self, rows: list[Row], call: int, alone: bool) -> tuple[list[Row], str]:
+        """The rows with the places of their features, and what is to become of these.
+
+        Raises:
+            DanqingError: `not_available`, with control units or tiles: their forwards have more to say than the last layer.
+        """
+        interval = self.request.options.feature_cache_interval
+        if interval <= 1:
+            return rows, ""
+        if any(row.control for row in rows) or self.request.options.diffusion_tile:
+            raise DanqingError("not_available", feature="feature caching with control units or diffusion tiles")
+        self.told["Feature cache interval"] = interval
+        places = list(range(len(rows))) if alone else [*range(len(rows) - 1), -1]
+        fresh = call % interval == 0 or not all(self._features.get(place) for place in places)
+        slots = [self._features.setdefault(place, []) for place in places]
+        with_slots = [replace(row, features=slot) for row, slot in zip(rows, slots, strict=True)]
+        return with_slots, "keep" if fresh else "reuse"
+
+    def _denoised(self, rows: list[Row], caching: str = "") -> Generator[Call, Any, list[torch.Tensor]]:
         """What the network says of each row; of a large one, tile by tile where the request asks for tiles."""
         options = self.request.options
         _, height, width = rows[0].x.shape
@@ -128,7 +153,7 @@ class Guide:
         out: list[torch.Tensor] = []
         for start in range(0, len(run), TILES_AT_ONCE):
             part = tuple(run[start : start + TILES_AT_ONCE])
-            out += yield Denoise(self.model, part, self.adapters, self.request.tiling, self.merging)
+            out += yield Denoise(self.model, part, self.adapters, self.request.tiling, self.merging, caching)
         return out if plan is None else tiled_denoising.joined(out, len(rows), plan)
 
     def _row(

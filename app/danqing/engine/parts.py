@@ -39,7 +39,7 @@ def _row_parts(call: Denoise, owner: Any, order: int) -> list[Part]:
     parts: list[Part] = []
     for row in call.rows:
         _, height, width = row.x.shape
-        manner = (call.tiling, call.merging, tuple(hint.key for hint in row.control))
+        manner = (call.tiling, call.merging, call.caching, tuple(hint.key for hint in row.control))
         key = BatchKey(
             Kind.DENOISE,
             call.model.key,

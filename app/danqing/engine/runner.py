@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
-from danqing.engine import encoding, memory, unet, vae
+from danqing.engine import encoding, feature_cache, memory, offload, unet, vae
 from danqing.engine.calls import Conditioning, Denoise, Encode, Row
 from danqing.engine.compiled import CompiledUnets
 from danqing.engine.models import Model
@@ -83,6 +85,12 @@ class Runner:
             forget()
         memory.give_back()
 
+    def alone(self, kind: Kind, payloads: Sequence[Any]) -> AbstractContextManager[None]:
+        """While this lasts, only what these calls need of their checkpoints is on the device."""
+        calls = [payload[0] if kind is Kind.DENOISE else payload for payload in payloads]
+        models = {id(call.model): call.model for call in calls if hasattr(call, "model")}
+        return offload.aside(kind, tuple(models.values()), self.device)
+
     def _denoise(self, payloads: Sequence[tuple[Denoise, list[Row]]]) -> list[list[torch.Tensor]]:
         call = payloads[0][0]
         model: Model = call.model
@@ -96,7 +104,7 @@ class Runner:
                 merged_tokens(model.unet, call.merging),
                 self._patcher.patched(model, call.adapters, "unet"),
             ):
-                out = unet.eager(batch)
+                out = self._eagerly(call, batch, rows)
         out = out.float()
         answers, start = [], 0
         for _, part in payloads:
@@ -104,10 +112,17 @@ class Runner:
             start += len(part)
         return answers
 
+    def _eagerly(self, call: Denoise, batch: unet.Batch, rows: list[Row]) -> torch.Tensor:
+        slots = [row.features for row in rows]
+        if call.caching == "reuse":
+            return feature_cache.reused(batch.step, slots)
+        with feature_cache.keeping(call.model.unet, slots) if call.caching else contextlib.nullcontext():
+            return unet.eager(batch)
+
     def _by_compiled(self, call: Denoise, batch: unet.Batch) -> torch.Tensor | None:
         """The answer of compiled code, where some fits; None where the eager network must run."""
         model: Model = call.model
-        if call.tiling or call.merging:
+        if call.tiling or call.merging or call.caching:
             return None
         additions = self._patcher.additions(model, call.adapters)
         run = self.compiled.network(batch, additions, call.adapters)

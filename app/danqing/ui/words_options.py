@@ -87,6 +87,8 @@ _MODEL = {
     "code_former_weight": ("CodeFormer weight", "CodeFormer 权重"),
 }
 _SPEED = {
+    "cfg_end": ("Share of the steps after which guidance stops", "在多少比例的步数之后停止引导"),
+    "feature_cache_interval": ("Run the whole UNet every so many steps", "每隔多少步运行一次完整 UNet"),
     "token_merging_ratio": ("Token merging ratio", "Token 合并比例"),
     "token_merging_ratio_img2img": ("Token merging ratio, image to image", "图生图 Token 合并比例"),
     "token_merging_ratio_hr": ("Token merging ratio, hires", "高清轮 Token 合并比例"),
