@@ -71,6 +71,37 @@ def test_rows_of_one_picture_are_run_one_by_one(bench: Bench, monkeypatch: pytes
     assert bench.workshop.stats()["out_of_memory"] == BASE.steps
 
 
+def test_networks_that_are_not_needed_make_room_and_come_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The UNet fits only while the text encoder is not on the device; nobody sees a difference, and all are back."""
+    expected = bench.draw(a=BASE)["a"].images[0]
+    model = hold(bench)
+    # The same device by another name, so that networks really go and come back.
+    monkeypatch.setattr(bench.workshop.runner, "device", torch.device("cpu", 0))
+    there, away = {"text": True, "vae": True, "unet": True}, set[str]()
+
+    def watched(name: str, network: Any) -> Callable[..., Any]:
+        inner = network.to
+
+        def to(device: torch.device) -> Any:
+            there[name] = device != torch.device("cpu")
+            away.update(name for name, here in there.items() if not here)
+            return inner(device)
+
+        return to
+
+    for name, network in (("text", model.text), ("vae", model.vae), ("unet", model.unet)):
+        monkeypatch.setattr(network, "to", watched(name, network))
+    allocator = Allocator(model.unet.forward, fails=lambda *_: there["text"])
+    monkeypatch.setattr(model.unet, "forward", allocator)
+    drawn = bench.draw(a=BASE)["a"]
+    assert drawn.error is None
+    assert allocator.failed
+    assert away == {"text", "vae"}
+    assert np.abs(drawn.images[0].astype(int) - expected).max() <= 1
+    assert there == {"text": True, "vae": True, "unet": True}
+    assert not model.text.get_input_embeddings().weight.is_inference()
+
+
 @pytest.mark.parametrize("part", ["unet", "text encoder"])
 def test_what_never_fits_ends_with_what_would_and_the_next_is_drawn(
     bench: Bench, part: str, monkeypatch: pytest.MonkeyPatch
