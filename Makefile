@@ -42,8 +42,8 @@ format: setup ## let ruff put the code in order
 bench: setup ## run the benchmarks: tables here, JSON files in bench/out/
 	@$(BIN)/python -m bench
 
-soak: setup ## 200 kills of web and engine under load, then 2,000 jobs of mixed kinds: nothing may be lost (hours)
-	@$(BIN)/python -m bench.faults --kills 200 --jobs 2000 --clients 20
+soak: setup ## 200 kills of web and engine under load, every other fault, then 2,000 jobs of mixed kinds: nothing may be lost (hours)
+	@$(BIN)/python -m bench.faults --kills 200 --jobs 2000
 
 mini: setup ## train danqing-mini, the miniature model, again under DATA/mini (goes on where it was stopped)
 	@$(BIN)/python -m danqing.mini train --out '$(DATA)/mini' --minutes '$(MINUTES)' --resume

@@ -1,220 +1,22 @@
-"""kill -9 of web and engine under load: what was acknowledged ends, nothing is there twice, every file opens.
+"""The fault bench: a real `danqing serve` is hurt while clients draw, and nothing that was acknowledged may be lost.
 
-A real `danqing serve` is killed at random moments, in turn the web process (which this program then starts again, as systemd
-does) and the engine (which the web process starts again), while clients submit jobs and watch them. Then a soak: jobs of mixed
-kinds, and how memory grows while they are drawn.
+First kill -9 at random moments, in turn of the web process (which this program then starts again, as systemd does) and of the
+engine (which the web process starts again). Then the faults of `fault_kinds`. Then a soak: jobs of mixed kinds from many clients,
+and how memory grows while they are drawn.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import io
 import os
 import random
-import signal
-import sqlite3
-import subprocess
 import tempfile
-import threading
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import httpx
-import psutil
-from PIL import Image
-
+from bench.fault_box import Box, Clients, checked
+from bench.fault_kinds import FAULTS
 from bench.report import Cell, percentile, show
-from bench.start import free_port, port_open, start
-
-PATIENCE = 300.0
-FINAL = ("done", "failed", "cancelled")
-
-
-@dataclass
-class Box:
-    """A server that is started again whenever it has been killed."""
-
-    data: Path
-    environ: dict[str, str]
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
-
-    def __post_init__(self) -> None:
-        self._client = httpx.Client(base_url=self.url, timeout=5, trust_env=False)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self.process = start(self.data, self.port, self.environ)
-
-    def until(self, done: Any, what: str) -> float:
-        """Seconds until `done` holds."""
-        began = time.monotonic()
-        while not done():
-            if time.monotonic() - began > PATIENCE:
-                raise SystemExit(f"given up after {PATIENCE:g} s: {what}")
-            time.sleep(0.01)
-        return time.monotonic() - began
-
-    def ready(self) -> bool:
-        try:
-            return self._client.get("/readyz").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def engine(self) -> psutil.Process | None:
-        assert self.process is not None
-        children = psutil.Process(self.process.pid).children()
-        return children[0] if children else None
-
-    def memory(self) -> float:
-        """Resident MB of web and engine."""
-        assert self.process is not None
-        web = psutil.Process(self.process.pid)
-        return float(sum(one.memory_info().rss for one in (web, *web.children(recursive=True)))) / 2**20
-
-    def kill_web(self) -> tuple[float, float]:
-        """Seconds until the port is open again, and until pictures are drawn again."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-        self.start()
-        port = self.until(lambda: port_open(self.port), "an open port")
-        return port, port + self.until(self.ready, "drawing again")
-
-    def kill_engine(self) -> tuple[float, float]:
-        engine = self.engine()
-        if engine is None:
-            return 0.0, self.until(self.ready, "drawing again")
-        began = time.monotonic()
-        engine.send_signal(signal.SIGKILL)
-        self.until(lambda: (new := self.engine()) and new.pid != engine.pid and self.ready(), "drawing again")
-        return 0.0, time.monotonic() - began
-
-    def stop(self) -> None:
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(60)
-
-
-class Clients:
-    """Threads that submit a job each, watch it to its end, and go on, whatever happens to the server meanwhile."""
-
-    def __init__(self, box: Box, count: int, rng: random.Random, jobs: int | None = None) -> None:
-        self.box, self.left = box, jobs
-        self.acknowledged: list[str] = []
-        self.stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [
-            threading.Thread(target=self._run, args=(random.Random(rng.random()),), daemon=True) for _ in range(count)
-        ]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self.stopping.set()
-        self.join()
-
-    def join(self) -> None:
-        for thread in self._threads:
-            thread.join(PATIENCE)
-
-    def _taken(self) -> bool:
-        with self._lock:
-            if self.left is not None:
-                self.left -= 1
-            return (self.left is None or self.left >= 0) and not self.stopping.is_set()
-
-    def _run(self, rng: random.Random) -> None:
-        with httpx.Client(base_url=self.box.url, timeout=30, trust_env=False) as client:
-            while self._taken():
-                job = self._submitted(client, wish(rng))
-                while job and not self.stopping.is_set() and state_of(client, job) not in FINAL:
-                    time.sleep(0.05)
-
-    def _submitted(self, client: httpx.Client, body: dict[str, Any]) -> str:
-        while not self.stopping.is_set():
-            try:
-                answer = client.post("/v1/jobs", json=body)
-            except httpx.HTTPError:
-                time.sleep(0.05)
-                continue
-            if answer.status_code == 202:
-                self.acknowledged.append(answer.json()["id"])
-                return str(answer.json()["id"])
-            raise SystemExit(f"a job was refused: {answer.text[:300]}")
-        return ""
-
-
-def state_of(client: httpx.Client, job: str) -> str:
-    try:
-        answer = client.get(f"/v1/jobs/{job}")
-    except httpx.HTTPError:
-        return "unknown"
-    return str(answer.json()["state"]) if answer.status_code == 200 else "lost"
-
-
-def wish(rng: random.Random) -> dict[str, Any]:
-    """A job: two of three from a prompt, one from a picture."""
-    body: dict[str, Any] = {
-        "kind": "txt2img",
-        "prompt": f"a {rng.choice(['red', 'green', 'blue'])} {rng.choice(['star', 'ring', 'heart'])}",
-        "steps": rng.randint(2, 6),
-        "width": rng.choice([64, 128]),
-        "height": 64,
-        "seed": rng.randrange(2**32),
-        "batch_size": rng.randint(1, 2),
-        "sampler_name": rng.choice(["Euler", "Euler a", "DPM++ 2M"]),
-        "save_images": True,
-    }
-    if rng.random() < 1 / 3:
-        out = io.BytesIO()
-        Image.new("RGB", (64, 64), rng.choice(["red", "green"])).save(out, "PNG")
-        body |= {"kind": "img2img", "init_images": [base64.b64encode(out.getvalue()).decode()], "width": 64}
-    return body
-
-
-def checked(box: Box, acknowledged: list[str]) -> dict[str, Cell]:
-    """What became of every job, and of every file."""
-    with httpx.Client(base_url=box.url, timeout=30, trust_env=False) as client:
-        end = time.monotonic() + PATIENCE
-        states = {job: state_of(client, job) for job in acknowledged}
-        while any(state not in (*FINAL, "lost") for state in states.values()) and time.monotonic() < end:
-            time.sleep(0.2)
-            states = {job: state if state in FINAL else state_of(client, job) for job, state in states.items()}
-    with sqlite3.connect(f"file:{box.data / 'danqing.db'}?mode=ro", uri=True) as connection:
-        rows = connection.execute("SELECT job, position, path FROM picture WHERE complete = 1").fetchall()
-    indexed = {box.data / path for _, _, path in rows}
-    on_disk = {path for path in (box.data / "outputs").rglob("*") if path.is_file()}
-    twice = sum(count > 1 for count in Counter((job, place) for job, place, _ in rows).values())
-    counts = Counter(states.values())
-    return {
-        "jobs": len(states),
-        "done": counts["done"],
-        "failed": counts["failed"],
-        "lost": len(states) - sum(counts[state] for state in FINAL),
-        "pictures": len(rows),
-        "twice": twice,
-        "broken": sum(not opens(path) for path in indexed),
-        "not indexed": len(on_disk - indexed),
-    }
-
-
-def opens(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except OSError:
-        return False
-    return True
 
 
 def kills(box: Box, count: int, clients: int, rng: random.Random) -> dict[str, Cell]:
@@ -263,7 +65,10 @@ def run(options: argparse.Namespace, folder: Path) -> list[dict[str, Cell]]:
     try:
         box.until(box.ready, "a first start")
         rows = [kills(box, options.kills, options.clients, rng)] if options.kills else []
-        return rows + ([soak(box, options.jobs, options.clients, rng)] if options.jobs else [])
+        for name in options.faults:
+            rows.append(FAULTS[name](box, options.clients, rng, folder))
+            print(rows[-1], flush=True)
+        return rows + ([soak(box, options.jobs, options.users, rng)] if options.jobs else [])
     finally:
         box.stop()
 
@@ -272,6 +77,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=10, help="kills in all, of web and engine in turn")
     parser.add_argument("--clients", type=int, default=8, help="how many submit at once")
+    parser.add_argument("--users", type=int, default=20, help="how many submit at once in the soak")
+    parser.add_argument(
+        "--faults", nargs="*", choices=FAULTS, default=list(FAULTS), metavar="NAME", help=f"of {', '.join(FAULTS)}"
+    )
     parser.add_argument("--jobs", type=int, default=50, help="jobs of the soak")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="of everything random")
     parser.add_argument("--engine", default="", help="another program in the place of the engine")
@@ -280,7 +89,8 @@ def main() -> None:
         rows = run(options, Path(name))
     notes = [
         "danqing-mini through HTTP. lost: acknowledged, and neither done nor failed nor cancelled in the end; twice: a job's "
-        "picture that is there more than once; not indexed: files that no row names. Seconds are medians, from the kill."
+        "picture that is there more than once; untold: failed without a sentence for its owner; not indexed: files that no row "
+        "names. Seconds are medians, from the kill."
     ]
     show("faults", "Faults", rows, notes, seed=options.seed)
 

@@ -15,7 +15,7 @@ from .support import FAKE_ENGINE
 def test_nothing_is_lost_or_there_twice_and_every_file_opens(tmp_path: Path) -> None:
     seed = random.randrange(2**32)
     engine = f"{sys.executable} {FAKE_ENGINE} --step 0.005"
-    options = argparse.Namespace(kills=2, clients=3, jobs=6, seed=seed, engine=engine)
+    options = argparse.Namespace(kills=2, clients=3, users=3, faults=[], jobs=6, seed=seed, engine=engine)
     rows = run(options, tmp_path)
     assert len(rows) == 2
     for row in rows:
