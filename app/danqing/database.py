@@ -7,6 +7,7 @@ connection from any thread: with WAL a reader waits for no writer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import threading
@@ -140,8 +141,11 @@ def is_locked(error: BaseException) -> bool:
 
 
 def _connection(path: Path) -> sqlite3.Connection:
-    # People's prompts are nobody else's business; the files that SQLite puts beside take over the mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # People's prompts are nobody else's business; the files that SQLite puts beside take over the mode. A file that is there is
+    # not opened: closing it would end the locks of every connection of this process (POSIX), and another program that closes
+    # the database would then believe itself the last and take the write-ahead log away from under us.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     # isolation_level None: transactions are begun and ended by us alone, also around schema changes.
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row

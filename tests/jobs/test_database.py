@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -125,4 +127,24 @@ def test_a_write_waits_while_another_process_holds_the_lock(tmp_path: Path, monk
     other.execute("ROLLBACK")
     other.close()
     assert [row["x"] for row in database.rows("SELECT x FROM t")] == [1]
+    database.close()
+
+
+LOOK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(connection.execute("SELECT count(*) FROM t").fetchone()[0])
+connection.close()
+"""
+
+
+def test_another_program_that_looks_takes_nothing_away(tmp_path: Path) -> None:
+    """Whoever closes a database last removes its log: somebody who looked in between must not take himself for the last."""
+    path = tmp_path / "a.db"
+    database = Database.open(path, migrations(tmp_path / "m", "CREATE TABLE t (x);"))
+    for number in range(3):
+        database.write(lambda connection, number=number: connection.execute("INSERT INTO t VALUES (?)", (number,)))
+        seen = subprocess.run([sys.executable, "-c", LOOK, str(path)], capture_output=True, text=True, check=True)
+        assert int(seen.stdout) == number + 1
+        assert path.with_name("a.db-wal").exists()
     database.close()
