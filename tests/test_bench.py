@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,30 @@ def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "bench", "nothing"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "there are mini, start, overhead, serving" in done.stderr
+
+
+def test_the_benchmark_of_gpus_runs_on_a_cpu() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.gpu", "--device", "cpu", "--small"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for heading in ("What a step costs more", "Larger pictures", "Several people at once", "Start", "Throughput"):
+        assert heading in done.stdout
+    for side in ("| danqing | 2 |", "| diffusers | 2 |", "with one ControlNet", "another strength of it"):
+        assert side in done.stdout
+    assert not (ROOT / "docs/benchmarks-gpu.md").exists()  # figures of a CPU are not published as a card's
+
+
+def test_the_peak_is_that_of_the_card() -> None:
+    from bench.gpu_network import peak_of
+
+    assert peak_of("NVIDIA L40S") == 362
+    assert peak_of("NVIDIA L4") == 121
+    assert peak_of("Tesla T4") == 65
+    assert peak_of("NVIDIA A10G") == 125
+    assert peak_of("something new") is None
