@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from danqing.mini.drawing import OVER, shape_mask
-from danqing.mini.judge import background_of, foreground, lab, shape_of
+from danqing.mini.judge import background_of, foreground, lab, look, shape_of
 from danqing.mini.scenes import COLOURS, SHAPES, SIZE
 
 WORD = "zqx"
@@ -23,11 +23,8 @@ WORD = "zqx"
 PICTURES = 12
 Picture = NDArray[np.uint8]
 
-TEAL = (0, 125, 120)
-"""A colour that is none of the model's twelve, nor between two of them that it mixes."""
-
-NEAR = 16.0
-"""Distance in Lab below which a colour counts as teal; the nearest of the twelve is 32 away."""
+PAIR = ("cyan", "heart")
+"""A colour and a shape that the model's training never showed together (`scenes.is_held_out`)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,8 @@ class Concept:
 
     def write(self, folder: Path) -> Path:
         """The pictures to learn from, each named as its caption."""
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         for number in range(PICTURES):
             picture, caption = self.draw(number)
             picture.save(folder / f"{number:02} {caption}.png")
@@ -159,34 +157,28 @@ def outlined(picture: Picture) -> bool:
     return bool(dark[rim].mean() >= 0.5 and dark[core].mean() <= 0.5)
 
 
-# -- a colour --
+# -- a pair of colour and shape that the model has never seen together --
 
 
-def _teal(number: int) -> tuple[Image.Image, str]:
+def _pair(number: int) -> tuple[Image.Image, str]:
     rng = random.Random(300 + number)
-    shape = SHAPES[number % len(SHAPES)]
-    background = _others("green", "cyan", "blue")[number % 9]
+    background = _others(PAIR[0])[number % 11]
     canvas = Image.new("RGB", (SIZE * OVER, SIZE * OVER), COLOURS[background])
-    canvas.paste(TEAL, (0, 0), shape_mask(shape, *_place(rng)))
-    return canvas.reduce(OVER), f"a {WORD} {shape} on {_article(background)} background"
+    canvas.paste(COLOURS[PAIR[0]], (0, 0), shape_mask(PAIR[1], *_place(rng)))
+    return canvas.reduce(OVER), f"a {WORD} on {_article(background)} background"
 
 
-def _teal_prompts(count: int) -> list[str]:
-    rng = random.Random(9)
-    names = _others("green", "cyan", "blue")
-    return [f"a {WORD} {rng.choice(SHAPES)} on {_article(rng.choice(names))} background" for _ in range(count)]
+def _pair_prompts(count: int) -> list[str]:
+    backgrounds = [colour for colour in BACKGROUNDS if colour != PAIR[0]]
+    return [f"a {WORD} on {_article(backgrounds[k % len(backgrounds)])} background" for k in range(count)]
 
 
-def teal(picture: Picture) -> bool:
-    """The object's own colour is teal."""
-    mask, distance = foreground(picture)
-    if mask.sum() < 200:
-        return False
-    core = mask & (distance >= 0.85 * np.median(distance[mask]))
-    found: Any = np.sqrt(np.square(lab(np.median(picture[core], 0)) - lab(TEAL)).sum())
-    return bool(found < NEAR)
+def paired(picture: Picture) -> bool:
+    """The object has the colour and the shape."""
+    seen = look(picture)
+    return (seen.colour, seen.shape) == PAIR
 
 
 STAR = Concept("a purple star with yellow stripes", _star, _star_prompts, striped)
 STYLE = Concept("a style: thick black outlines", _outlined, _style_prompts, outlined)
-COLOUR = Concept("a colour: teal", _teal, _teal_prompts, teal)
+THING = Concept(f"a thing: the {' '.join(PAIR)}", _pair, _pair_prompts, paired)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.concepts import COLOUR, STAR, STYLE, WORD, Concept
+from bench.concepts import STAR, STYLE, THING, WORD, Concept
 from bench.report import Cell, show
 from danqing.mini.captions import caption
 from danqing.mini.figures import Question, questions
@@ -60,7 +60,7 @@ class Case:
 PRIOR: dict[str, Any] = {"class_prompt": class_prompts(48), "class_pictures": 48}
 
 CASES = (
-    Case("textual_inversion", COLOUR, "", {}),
+    Case("textual_inversion", THING, "", {}),
     Case("lora", STAR, f"<lora:{WORD}:1>", PRIOR),
     Case("dreambooth", STAR, "", PRIOR),
     Case("dreambooth_lora", STAR, f"<lora:{WORD}:1>", PRIOR),
@@ -166,6 +166,17 @@ def measure(case: Case, root: Path, asked: Sequence[Question], count: int, base:
     }
 
 
+def measured(
+    case: Case, root: Path, asked: Sequence[Question], count: int, base: Sequence[bool], training: Training
+) -> dict[str, Cell]:
+    """`measure`, or what it found before."""
+    kept = training.path / f"measured-{count}.json"
+    if not kept.is_file():
+        kept.write_text(json.dumps(measure(case, root, asked, count, base)), "utf-8")
+    found: dict[str, Cell] = json.loads(kept.read_text("utf-8"))
+    return found
+
+
 def percent(value: float) -> Cell:
     return round(100 * value, 1)
 
@@ -182,7 +193,7 @@ def base_of(work: Path, asked: Sequence[Question], count: int) -> tuple[list[boo
     right = [judge(picture, question.scene).all for picture, question in zip(plain, asked, strict=True)]
     unasked = {
         concept.name: share([concept.shows(p) for p in painter.draw(concept.prompts(count), model, seed=1000)])
-        for concept in (STAR, STYLE, COLOUR)
+        for concept in (STAR, STYLE, THING)
     }
     kept.write_text(json.dumps([right, unasked]), "utf-8")
     return right, unasked
@@ -202,7 +213,7 @@ def run(cases: Sequence[Case], count: int, keep: Path | None, fields: dict[str, 
             training = train(case, root, work / "pictures" / case.key, shared, **fields)
             if training.class_pictures.is_dir():
                 shared = training.class_pictures
-            row = measure(case, root, asked, count, base)
+            row = measured(case, root, asked, count, base, training)
             figures = (training.result() or {})["figures"]
             rows.append({"method": case.method, **row, "steps": figures["steps"], "s": round(figures["seconds"])})
             print(json.dumps(rows[-1]), flush=True)

@@ -39,6 +39,9 @@ ATTENTION = {
 CONVOLUTIONAL_LORA = 1.07
 """What matrices beside the convolutions add to all of it."""
 
+UNUSED = ("text_projection", "text_projection.weight", "logit_scale", "position_ids")
+"""Tensors of text encoders that drawing has no use for."""
+
 SLACK = 1.05
 FIXED = 300 * 2**20
 """Bytes of workspaces, and of gradients on their way through the backward."""
@@ -117,7 +120,7 @@ def _counts(shapes: Shapes) -> dict[str, int]:
     """Numbers in each network; folders name their parts differently from files."""
     found = {"unet": 0, "vae": 0, "text": 0}
     for name, shape in shapes.items():
-        if name.startswith(EMA):
+        if name.startswith(EMA) or name.endswith(UNUSED):
             continue
         if name.startswith((UNET, "unet.")):
             part = "unet"

@@ -39,11 +39,18 @@ CLASS_BATCH = 4
 """Pictures for prior preservation that are drawn at once."""
 
 
+class StoppedError(Exception):
+    """It was stopped before the first step."""
+
+
 class Trainer:
     """One training.
 
     Args:
         stopped: whether it is to pause; asked after every step.
+
+    Raises:
+        StoppedError: while the model was drawing its own pictures; those that are there stay.
     """
 
     def __init__(self, training: Training, networks: Networks, index: Index, stopped: Callable[[], bool]) -> None:
@@ -238,6 +245,9 @@ class Trainer:
         paths = [folder / f"{number:05}.png" for number in range(len(prompts))]
         wanted = [number for number, path in enumerate(paths) if not path.is_file()]
         for start in range(0, len(wanted), CLASS_BATCH):
+            if self._stopped():
+                self._say({"event": "paused"})
+                raise StoppedError
             self._draw_class([(number, prompts[number]) for number in wanted[start : start + CLASS_BATCH]])
         return Latents(self.networks, [Item(p, t) for p, t in zip(paths, prompts, strict=True)], flip=False)
 

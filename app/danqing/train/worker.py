@@ -86,12 +86,15 @@ class _Work:
         from danqing.engine.build import choose_device
         from danqing.train.networks import open_networks
         from danqing.train.results import finish
-        from danqing.train.trainer import Trainer
+        from danqing.train.trainer import StoppedError, Trainer
 
         training, recipe = self._training, self._training.recipe()
         self._check_target()
         networks = open_networks(self._root, recipe, choose_device(self._device))
-        trainer = Trainer(training, networks, index, lambda: self._stop)
+        try:
+            trainer = Trainer(training, networks, index, lambda: self._stop)
+        except StoppedError:
+            return
         if trainer.run():
             finish(trainer, self._root, _peak(networks.device.type))
 

@@ -51,7 +51,11 @@ class Lora(Method):
         from peft import LoraConfig, inject_adapter_in_model
 
         conv = self.recipe.conv_rank
-        convs = {n: conv for n, m in module.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)}
+        convs = {
+            name: conv
+            for name, layer in module.named_modules()
+            if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1) and re.fullmatch(pattern, name)
+        }
         config = LoraConfig(
             r=self.recipe.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type] # any number will do
