@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from danqing.app import ROWS
 from danqing.box import outbound
 from danqing.box.places import Places
 from tests.boxcli.conftest import box, needs_root, well
@@ -35,6 +36,10 @@ def test_the_drop_in_takes_back_what_the_unit_says() -> None:
     assert shut == set(re.findall(r"^(\w+)=$", outbound.DROP_IN, re.M))
 
 
+def test_what_needs_it_is_a_setting() -> None:
+    assert set(outbound.NEED_IT) <= {row.name for row in ROWS}
+
+
 def findings() -> list[dict[str, str]]:
     rows: list[dict[str, str]] = json.loads(box("doctor", "--json").output)
     return [row for row in rows if row["check"] == "outbound"]
@@ -43,13 +48,13 @@ def findings() -> list[dict[str, str]]:
 def test_the_doctor_misses_it(places: Places) -> None:
     assert findings() == []
     places.data.mkdir(parents=True)
-    (places.data / "settings.toml").write_text('webhooks = true\nlog_level = "info"\n')
+    (places.data / "settings.toml").write_text('webhooks = true\ns3_bucket = "ours"\nlog_level = "info"\n')
     environment = places.root / "etc/danqing/local.env"
     environment.parent.mkdir(parents=True)
     environment.write_text("# ours\nDANQING_OIDC_ISSUER=https://id.example.org\nDANQING_URL_INPUTS=false\n")
     (row,) = findings()
     assert row["state"] == "bad"
-    assert "webhooks, oidc_issuer" in row["en"]
+    assert "webhooks, oidc_issuer, s3_bucket" in row["en"]
     assert "sudo danqing box outbound on" in row["zh"]
     outbound.drop_in(places).parent.mkdir(parents=True)
     outbound.drop_in(places).write_text(outbound.DROP_IN)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from danqing.api.settings import ROWS
+from danqing.api.settings import ROWS as API_ROWS
 from danqing.box import tools
 from danqing.box.places import Places
+from danqing.gallery.settings import ROWS as GALLERY_ROWS
 from danqing.settings import Settings
 
 DROP_IN = """# Written by `danqing box outbound on`.
@@ -20,7 +21,7 @@ IPAddressAllow=
 """
 """Empty assignments take back what the unit says (systemd.resource-control(5))."""
 
-NEED_IT = ("url_inputs", "webhooks", "oidc_issuer")
+NEED_IT = ("url_inputs", "webhooks", "oidc_issuer", "s3_bucket")
 """Settings that cannot work without a way out."""
 
 ENVIRONMENT = ("etc/danqing/danqing.env", "etc/danqing/local.env")
@@ -61,7 +62,7 @@ def turn(places: Places, on: bool) -> bool:
 
 def wanting(places: Places, data: Path) -> list[str]:
     """Settings in force that need the way out."""
-    rows = [row for row in ROWS if row.name in NEED_IT]
+    rows = [row for row in (*API_ROWS, *GALLERY_ROWS) if row.name in NEED_IT]
     settings = Settings.load(rows, data, environ=_environment(places), known=NEED_IT)
     return [name for name, value in settings.values().items() if value]
 
