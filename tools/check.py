@@ -123,7 +123,7 @@ def image_tools() -> None:
 
 
 BOX_UNTIL = 29 * 60
-"""Seconds into the run after which the box stage, eight minutes long on an idle machine, is left out; not with `DANQING_BOX=1`."""
+"""Seconds into the run after which the box stage, eight minutes on an idle machine, is left out; not with `DANQING_BOX=1`."""
 
 
 def missing_box() -> str:
