@@ -1,0 +1,146 @@
+"""Every route of the app by every kind of visitor, against the table that the documents show; and what the words of the answers
+may not tell.
+
+The table says who is let in. It does not say that what is let in does the right thing: the other tests of the rooms do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from tests.jobs.support import a_request
+from tests.security.access import IN, NEEDS, VISITORS, row_of
+from tests.security.conftest import Run
+from tests.security.support import House
+
+PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/jobs/{job_id}/place": {"place": 0},
+    "/v1/jobs/{job_id}/priority": {"priority": 0},
+    "/v1/images/{picture_id}/share": {"hours": 1},
+    "/v1/queue/drain": {"seconds": 0},
+    "/v1/users": {"name": "new", "password": "something long enough"},
+    "/v1/users/{name}": {"jobs": 5},
+    "/v1/account/password": {"old": "wrong", "new": "something long enough"},
+    "/v1/tokens": {"name": "x", "scopes": ["read"]},
+    "/ui/send": {"picture": "PICTURE"},
+    "/ui/like": {"picture": "PICTURE", "liked": True},
+}
+"""Where the route itself decides who may, its body has to be right. Everywhere else it is wrong, and nothing is drawn."""
+
+
+def routes(app: Any) -> list[tuple[str, str]]:
+    """Method and path of every route, Gradio's and those without a description included."""
+    found = {(method.upper(), path) for path, methods in app.openapi()["paths"].items() for method in methods}
+    found |= {route for route in _walk(app.routes, "") if not route[1].startswith("/images/")}
+    return sorted(found | {("GET", "/healthz"), ("GET", "/readyz")})
+
+
+def _walk(found: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    for route in found:
+        path = prefix + getattr(route, "path", "")
+        inside = getattr(route, "original_router", None) or getattr(route, "app", None)
+        while inside is not None and not hasattr(inside, "routes"):
+            inside = getattr(inside, "app", None)
+        if inside is not None:
+            yield from _walk(inside.routes, path)
+        for method in getattr(route, "methods", None) or ():
+            yield method, path
+
+
+def test_who_may_do_what(home: House, run: Run) -> None:
+    async def visit() -> None:
+        found, wrong = routes(home.app), []
+        assert len(found) > 150
+        for method, path in found:
+            row = row_of(method, path)
+            for name in VISITORS:
+                status = await _status(home, method, path, name)
+                wanted = NEEDS[row.need][name]
+                if not _fits(status, wanted, path, owned="own" in row.need):
+                    wrong.append(f"{method} {path} by {name}: {status}, not {wanted or 'let in'}")
+        assert not wrong, "\n".join(wrong)
+
+    run(visit())
+
+
+def _fits(status: int, wanted: int, path: str, *, owned: bool) -> bool:
+    if wanted != IN:
+        return status == wanted
+    return status not in ((401, 403, 404) if owned else (401, 403)) or path == "/login"
+
+
+async def _status(home: House, method: str, path: str, name: str) -> int:
+    if path in ("/healthz", "/readyz"):
+        # The front door answers these before the app; without it they are no routes.
+        return 200
+    body = json.dumps(BODIES[path]).replace("PICTURE", home.things["picture"]).encode() if path in BODIES else b"[]"
+    home.logins.sessions.open("ann")
+    things = {**home.things, "session_id": home.logins.sessions.of("ann")[0].id}
+    things |= {"name": "ann"} if path.startswith("/v1/users") else {}
+    where = PARAMETER.sub(lambda match: things.get(match[1], "x"), path)
+    # Wrong passwords are counted by address: each route comes from one of its own.
+    address = f"203.0.113.{zlib.crc32(f'{path} {name}'.encode()) % 250}"
+    sent = b"" if method in ("GET", "HEAD") else body
+    answer = await home.ask(method, where, home.headers[name], sent, address)
+    if home.service.paused:
+        await home.service.resume()
+    return answer.status
+
+
+def test_nobody_learns_of_others(home: House, run: Run) -> None:
+    """A word of one's prompt, one's name and one's ids are in no answer that another gets."""
+
+    async def visit() -> None:
+        word = "heliotrope"
+        await home.service.pause()
+        job = await home.service.submit(a_request(word, model=""), owner="ann")
+        traces = [
+            word,
+            job.id,
+            *(home.things[name] for name in ("job_id", "picture", "token_id", "name")),
+        ]
+        looked = 0
+        for method, path in routes(home.app):
+            if method != "GET" or path.startswith("/gradio_api/") or "{" in path:
+                continue
+            for name in ("nobody", "other", "program"):
+                answer = await home.ask(method, path, home.headers[name])
+                told = [trace for trace in traces if trace.encode() in answer.body]
+                assert not told, (path, name, told)
+                looked += 1
+        assert looked > 100
+        mine = await home.ask("GET", "/v1/queue", home.headers["owner"])
+        assert job.id in mine.body.decode()
+        for_all = (await home.ask("GET", "/v1/queue", home.headers["admin"])).json()
+        assert [row["owner"] for row in for_all["jobs"]] == ["ann"]
+        assert word not in json.dumps(for_all)
+
+    run(visit())
+
+
+def test_nobody_stops_others(home: House, run: Run) -> None:
+    async def visit() -> None:
+        await home.service.pause()
+        job = await home.service.submit(a_request(model=""), owner="ann")
+        for name in ("other", "program", "admin"):
+            for path in ("/sdapi/v1/interrupt", "/sdapi/v1/skip"):
+                assert (await home.ask("POST", path, home.headers[name])).status == 200
+            progress = (await home.ask("GET", "/sdapi/v1/progress", home.headers[name])).json()
+            assert progress["state"]["job_count"] == 0
+            told = await home.ask(
+                "POST", "/internal/progress", home.headers[name], json.dumps({"id_task": job.id}).encode()
+            )
+            assert told.json()["queued"] is False
+        for name in ("other", "program"):
+            assert (await home.ask("DELETE", f"/v1/jobs/{job.id}", home.headers[name])).status == 404
+        assert home.service.get(job.id).state == "queued"
+        assert (await home.ask("DELETE", f"/v1/jobs/{job.id}", home.headers["admin"])).status == 200
+        assert home.service.get(job.id).state == "cancelled"
+
+    run(visit())
