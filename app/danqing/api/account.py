@@ -70,14 +70,20 @@ class Account:
         """Another password, for who knows the old one. Every login ends, this one too."""
         name = self._name(request)
         address = request.client.host if request.client else ""
-        await self._logins.log_in(name, fields.old, address)
+        try:
+            await self._logins.log_in(name, fields.old, address)
+        except DanqingError as error:
+            if error.code != "wrong_password":
+                raise
+            raise DanqingError("invalid_field", field="old", reason=error.text("en")) from None
         await asyncio.to_thread(self._logins.users.set_password, name, fields.new)
         return SafeJson({})
 
     async def end_session(self, request: Request, session_id: SessionId) -> Response:
         """Log one of the caller's browsers out."""
         name = self._name(request)
-        await asyncio.to_thread(self._logins.sessions.revoke, name, session_id)
+        if not await asyncio.to_thread(self._logins.sessions.revoke, name, session_id):
+            raise DanqingError("unknown_route", path=f"/v1/account/sessions/{session_id[:64]}")
         return SafeJson({})
 
     async def end_sessions(self, request: Request) -> Response:

@@ -37,7 +37,13 @@ API_PATHS = frozenset({METRICS_PATH, "/openapi.json", "/docs", "/redoc", "/login
 API_PREFIXES = ("/sdapi/", "/v1/", "/controlnet/", "/internal/", "/pictures/", "/sd_extra_networks/", SHARED)
 """What is open to programs: tokens and users of the role `api`. All else is the page."""
 
-ANYBODYS = frozenset({"/logout", "/v1/account/password"})
+CLOSED = (
+    *(f"/gradio_api/{name}" for name in ("vibe", "undo-vibe", "proxy", "process_recording", "dev/")),
+    *("/proxy=", "/monitoring"),
+)
+"""Parts of Gradio that the page does not use and that write code, fetch addresses or tell of others."""
+
+ANYBODYS = frozenset({"/logout"})
 """What those may do, too, who may not draw."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -114,6 +120,7 @@ class Guard:
             self._check_origin(scope, connection.headers)
             if not self.logins.required:
                 self._check_proxy(connection.headers)
+                check_closed(scope)
                 return None
             visitor = await self.logins.visitor(connection)
             address = connection.client.host if connection.client else ""
@@ -207,6 +214,16 @@ def is_known(logins: Logins, scope: Scope) -> bool:
     return COOKIE in connection.cookies and logins.sessions.find(connection.cookies[COOKIE]) is not None
 
 
+def check_closed(scope: Scope) -> None:
+    """
+    Raises:
+        DanqingError: `unknown_route`.
+    """
+    path = str(scope["path"])
+    if path.startswith(CLOSED):
+        raise DanqingError("unknown_route", path=path[:200])
+
+
 def check_scope(scope: Scope, visitor: Visitor) -> None:
     """Looking needs `read`, everything that may change something `draw`, the page a person, the numbers `metrics`.
 
@@ -220,6 +237,7 @@ def check_scope(scope: Scope, visitor: Visitor) -> None:
         return
     if not visitor.page and path not in API_PATHS and not path.startswith(API_PREFIXES):
         raise DanqingError("page_closed")
+    check_closed(scope)
     looking = scope["type"] == "http" and scope["method"] in SAFE_METHODS
     needed = METRICS if path == METRICS_PATH else READ if looking else DRAW
     if needed not in visitor.scopes:

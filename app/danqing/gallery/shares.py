@@ -63,7 +63,12 @@ class Shares:
         return self._gallery.get(row["picture"])
 
     def take_back(self, owner: str, picture_id: str) -> None:
-        """End every link to a picture of one's own."""
+        """End every link to a picture of one's own.
+
+        Raises:
+            DanqingError: `unknown_picture`.
+        """
+        self._own(owner, picture_id)
         sql, key = "DELETE FROM share WHERE owner = ? AND picture = ?", (owner, picture_id)
         self._database.write(lambda connection: connection.execute(sql, key))
 
