@@ -1,6 +1,6 @@
 """A program that speaks the engine's protocol over a real socket and draws noise, without torch.
 
-`python fake_engine.py --socket PATH [--step SECONDS] [--log FILE] [--keep]`. Words in a prompt say what happens:
+`python fake_engine.py --socket PATH [--step SECONDS] [--log FILE] [--keep] [--data DIR]`. Words in a prompt say what happens:
 
     die         kill -9 of itself in the middle of the job
     die-once    the same, but only while the log holds no earlier `die-once` of the job
@@ -23,10 +23,12 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
 from danqing.engine.protocol import ImageFacts, Message, read_message
+from danqing.engine.trainee import Trainee
 
 PREVIEW = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGM8wYAdMOEQH6QSAKKAANhVIlE9AAAAAElFTkSuQmCC"
@@ -46,6 +48,7 @@ class FakeEngine:
         self.interrupted: set[str] = set()
         self.over = asyncio.Event()
         self.writer: asyncio.StreamWriter
+        self.trainee: Trainee | None = None
 
     def note(self, line: str) -> None:
         if self.log:
@@ -66,6 +69,8 @@ class FakeEngine:
             self.obey(message)
         for task in (heart, *self.tasks.values()):
             task.cancel()
+        if self.trainee is not None:
+            await self.trainee.leave()
         if not self.keep:
             self.over.set()
 
@@ -79,6 +84,12 @@ class FakeEngine:
         if op == "submit":
             self.note(f"submit {job}")
             self.tasks[job] = asyncio.create_task(self.draw(job, message.body["request"]))
+        elif op in ("train", "train-end") and self.trainee is not None:
+            self.note(f"{op} {job}")
+            if op == "train":
+                self.trainee.begin(job, message.body["folder"])
+            else:
+                self.trainee.end(job, kill=message.body.get("kill", False))
         elif op == "interrogate":
             self.look(job, message.body)
         elif op == "detect":
@@ -153,8 +164,13 @@ async def main() -> None:
     parser.add_argument("--step", type=float, default=0.002)
     parser.add_argument("--log", type=Path)
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
     engine = FakeEngine(arguments.step, arguments.log, arguments.keep)
+    if arguments.data:
+        # The real keeper of workers, with a program that trains nothing.
+        worker = [sys.executable, "-m", "tests.jobs.fake_worker"]
+        engine.trainee = Trainee(arguments.data, lambda: "cuda", lambda m: engine.emit(m.body), worker)
     server = await asyncio.start_unix_server(engine.serve, arguments.socket)
     await engine.over.wait()
     server.close()

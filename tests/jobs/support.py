@@ -26,12 +26,15 @@ class OneModel:
         return SimpleNamespace(name=name or "fake.safetensors")
 
 
-def make_service(data: Path, *, step: float = 0.002, settings: dict[str, object] | None = None) -> JobService:
+def make_service(
+    data: Path, *, step: float = 0.002, settings: dict[str, object] | None = None, library: Any = None
+) -> JobService:
     values = {"disk_reserve_mb": 0, "engine_restart_seconds": 0.02, "disk_wait_seconds": 0.05} | (settings or {})
     command = [sys.executable, str(FAKE_ENGINE), "--step", str(step), "--log", str(data / "engine.log")]
+    command += ["--data", str(data)]
     data.mkdir(exist_ok=True)
     (data / "engine.log").touch()
-    return JobService(data, Settings(ROWS, values), library=OneModel(), engine_command=command)  # type: ignore[arg-type]
+    return JobService(data, Settings(ROWS, values), library=library or OneModel(), engine_command=command)  # type: ignore[arg-type]
 
 
 def a_request(prompt: str = "a red circle", **fields: Any) -> GenerateRequest:

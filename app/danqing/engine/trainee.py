@@ -41,10 +41,17 @@ class Trainee:
         data: the data root.
         device: "cpu" or "cuda", once it is known.
         emit: takes `trained`, with the exit code, when a training has ended.
+        worker: the program, to which the training's folder is given.
     """
 
-    def __init__(self, data: Path, device: Callable[[], str], emit: Callable[[Message], None]) -> None:
-        self._data, self._device, self._emit = data, device, emit
+    def __init__(
+        self,
+        data: Path,
+        device: Callable[[], str],
+        emit: Callable[[Message], None],
+        worker: Sequence[str] = (sys.executable, "-m", "danqing.train.worker"),
+    ) -> None:
+        self._data, self._device, self._emit, self._worker = data, device, emit, worker
         self._turn = asyncio.Lock()
         self._job = ""
         self._process: asyncio.subprocess.Process | None = None
@@ -99,8 +106,7 @@ class Trainee:
         launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py")), str(os.getpid())]
         device = self._device()
         low = ["nice", "-n", NICENESS] if device == "cpu" and shutil.which("nice") else []
-        worker = [sys.executable, "-m", "danqing.train.worker", str(folder), "--data", str(self._data)]
-        return [*launcher, *low, *worker, "--device", device]
+        return [*launcher, *low, *self._worker, str(folder), "--data", str(self._data), "--device", device]
 
     async def _let_go(self, process: asyncio.subprocess.Process, seconds: float) -> None:
         _signal(process, signal.SIGTERM)

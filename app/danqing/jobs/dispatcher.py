@@ -117,8 +117,10 @@ class Dispatcher:
             except Exception:
                 log.exception("handing out jobs failed")
                 due = FULL_DISK_WAIT
+            # Not wait_for: before Python 3.12 it may swallow that this task is cancelled.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), due)
+                async with asyncio.timeout(due):
+                    await self._wake.wait()
 
     async def _fill(self) -> float | None:
         """Hand out what may begin now; seconds until the next job may, None when only an event can tell."""

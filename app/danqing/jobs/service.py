@@ -445,4 +445,5 @@ class JobService:
 
 
 def _over(job: Job) -> JobView:
-    return JobView(job, image=len(job.pictures), images=job.request.image_count)
+    step = job.request.steps if job.request.kind == "train" and job.state is JobState.DONE else 0
+    return JobView(job, step=step, steps=step, image=len(job.pictures), images=job.request.image_count)

@@ -33,8 +33,8 @@ PACE = 0.5
 TRIES = 5
 """Deaths of worker or engine, without a step of progress between them, until a training is given up."""
 
-RETRY, RETRY_MOST = 2.0, 60.0
-"""Seconds until a training whose worker died begins again; doubles with each death."""
+RETRY_MOST = 60.0
+"""Seconds; the wait until a training whose worker died begins again doubles with each death."""
 
 
 class Trainings:
@@ -44,6 +44,7 @@ class Trainings:
         board: of trainings alone; its running job is the one on the device.
         drawing: whether somebody draws now.
         held: whether nothing may begin; `leaving`: whether what runs is to save its state, for the machine goes.
+        retry: seconds until a training whose worker died begins again.
     """
 
     def __init__(
@@ -56,9 +57,11 @@ class Trainings:
         drawing: Callable[[], bool],
         held: Callable[[], bool],
         leaving: Callable[[], bool],
+        retry: float = 2.0,
     ) -> None:
         self._data, self._store, self._board = data, store, board
         self._send, self._drawing, self._held, self._leaving = send, drawing, held, leaving
+        self._retry = retry
         self._wake = asyncio.Event()
         self._numbers = itertools.count(1)
         self._open = False
@@ -104,8 +107,10 @@ class Trainings:
                 pause = await self._turn()
             except Exception:
                 log.exception("trainings were not looked after")
+            # Not wait_for: before Python 3.12 it may swallow that this task is cancelled.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
 
     async def _turn(self) -> float | None:
         """One look; seconds until the next, None when only an event can bring something new."""
@@ -216,7 +221,8 @@ class Trainings:
             error = DanqingError("train_lost", attempts=live.attempts, step=live.step)
             await self._end(live, JobState.FAILED, error)
             return
-        await self._back(live, died=1, wait=min(RETRY_MOST, RETRY * 2 ** (live.attempts - 1)) if self._open else 0.0)
+        wait = min(RETRY_MOST, self._retry * 2 ** (live.attempts - 1))
+        await self._back(live, died=1, wait=wait if self._open else 0.0)
 
     async def _back(self, live: Live, *, died: int = 0, wait: float = 0.0) -> None:
         """To its old place in the queue; it goes on from its saved state."""
