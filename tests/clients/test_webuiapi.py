@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import webuiapi
-from PIL import Image
+from PIL import Image, ImageChops, ImageDraw
 
 from tests.conftest import Server
 
@@ -46,6 +47,30 @@ def test_hires_and_overrides(api: webuiapi.WebUIApi) -> None:
     )
     assert result.image.size == (96, 96)
     assert "Clip skip: 2" in result.info["infotexts"][0]
+
+
+def test_controlnet(api: webuiapi.WebUIApi) -> None:
+    """The client's own units: edges of a disc on the left, drawn by the miniature model and its ControlNet."""
+    disc = Image.new("RGB", (128, 128), "white")
+    ImageDraw.Draw(disc).ellipse((14, 40, 62, 88), fill=(200, 30, 30))
+    (canny,) = [name for name in api.controlnet_model_list() if name.startswith("danqing-mini-canny")]
+    assert "canny" in api.controlnet_module_list()
+    unit = webuiapi.ControlNetUnit(
+        image=disc, module="canny", model=canny, processor_res=128, threshold_a=100, threshold_b=200
+    )
+    asked = {**SMALL, "width": 128, "height": 128, "steps": 8}
+    drawn, outline = api.txt2img(**asked, controlnet_units=[unit]).images
+    assert outline.size == drawn.size == (128, 128)
+    edge = np.asarray(outline.convert("L")) > 127
+    assert edge[:, :70].sum() > 100
+    assert edge[:, 70:].sum() == 0
+    left, right = (np.asarray(drawn.convert("RGB"), float)[:, part].std() for part in (slice(14, 64), slice(72, 128)))
+    assert left > 2 * right
+    unit.weight = 0.0
+    without = api.txt2img(**asked).image
+    assert ImageChops.difference(api.txt2img(**asked, controlnet_units=[unit]).images[0], without).getextrema() == (
+        ((0, 0),) * 3
+    )
 
 
 def test_img2img(api: webuiapi.WebUIApi) -> None:

@@ -94,3 +94,30 @@ def test_what_is_seen_in_the_tabs_picture_becomes_the_prompt(desk: Desk) -> None
         assert boxes == {"prompt": f"{name} sees {seen} with 1"}
     with pytest.raises(gr.Error, match="缺少图片"):
         run(desk.boxes.interrogate("clip")(desk.data(tab="img2img", init="", inpaint_image=""), a_request("zh")))
+
+
+def test_a_control_type_offers_what_belongs_to_it(desk: Desk) -> None:
+    given = desk.data(control1_type="Canny", model=MINI)
+    boxes = desk.named(run(desk.boxes.control_type(1)(given, a_request("zh"))))
+    assert [name for _, name in boxes["control1_module"].choices] == ["none", "canny", "invert"]
+    assert value(boxes["control1_module"]) == "canny"
+    titles = [title for _, title in boxes["control1_model"].choices]
+    assert boxes["control1_model"].choices[0] == ("无", "None")
+    assert titles[1].startswith("danqing-mini-canny [")
+    assert value(boxes["control1_model"]) == titles[1]
+    other = desk.named(run(desk.boxes.control_type(1)(desk.data(control1_type="Canny", model="large"), a_request())))
+    assert value(other["control1_model"]) == "None"
+    every = desk.named(run(desk.boxes.control_type(0)(desk.data(control0_type="All", model=MINI), a_request())))
+    assert len(every["control0_module"].choices) > 60
+    assert (value(every["control0_module"]), value(every["control0_model"])) == ("none", "None")
+
+
+def test_a_map_made_on_the_page_is_taken_as_it_is(desk: Desk) -> None:
+    given = desk.data(control0_made="pose 1", control0_model="None", control0_module="canny", model=MINI)
+    boxes = desk.named(run(desk.boxes.control_made(0)(given, a_request())))
+    assert boxes["control0_on"] is True
+    assert boxes["control0_type"] == "OpenPose"
+    assert value(boxes["control0_module"]) == "none"
+    given = desk.data(control0_made="pose 2", control0_model="mine [12345678]", control0_module="canny", model=MINI)
+    kept = desk.named(run(desk.boxes.control_made(0)(given, a_request())))
+    assert kept == {"control0_module": "none", "control0_on": True}

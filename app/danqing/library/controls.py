@@ -15,7 +15,7 @@ from pathlib import Path
 from danqing.errors import DanqingError
 from danqing.library.architecture import Architecture
 from danqing.library.hashes import Stamp
-from danqing.library.index import stamp_of
+from danqing.library.index import MINI, stamp_of
 from danqing.library.keys import Route, unet_name
 from danqing.library.routes import Destination, Routes, routes_of
 from danqing.library.weights import Weights
@@ -50,11 +50,12 @@ class Controls:
         self.folder = data.joinpath(*FOLDER)
 
     def all(self) -> list[Control]:
-        """By name."""
+        """By name; behind them those that ship beside the miniature model."""
         paths = (path for path in self.folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-        return [
-            Control(name_of(path), path, _hash_of(path)) for path in sorted(paths, key=lambda p: name_of(p).lower())
-        ]
+        found = sorted(paths, key=lambda path: name_of(path).lower())
+        taken = {name_of(path) for path in found}
+        found += [path for path in sorted(MINI.parent.glob(f"{MINI.stem}-*.safetensors")) if path.stem not in taken]
+        return [Control(name_of(path), path, _hash_of(path)) for path in found]
 
     def find(self, name: str) -> Control:
         """By its title, its name in any case, or the shortest name that contains the text.
@@ -67,9 +68,9 @@ class Controls:
         for row in rows:
             if name == row.title or bare.lower() == row.name.lower():
                 return row
-        found = sorted(
-            (row for row in rows if bare and bare.lower() in row.name.lower()), key=lambda row: len(row.name)
-        )
+        # Those of the miniature model fit no other: only their whole names mean them.
+        own = (row for row in rows if row.path.parent != MINI.parent)
+        found = sorted((row for row in own if bare and bare.lower() in row.name.lower()), key=lambda row: len(row.name))
         if not found:
             known = ", ".join(row.title for row in rows) or "-"
             raise DanqingError("unknown_control", name=name[:200], folder=str(self.folder), known=known)

@@ -33,8 +33,8 @@ KINDS = ("canny", "depth", "pose")
 CANNY_MIX, DEPTH_MIX = (3, 3, 2, 1.5, 1.5), (1, 1, 0, 1, 1)
 """Weights of the stages; more than half of the depth maps show two objects that overlap."""
 
-OVERLAPPING, FREE = 0.6, 0.7
-"""Share of overlapping pairs among depth's scenes, and of poses without a name among the poses."""
+ANYWHERE, OVERLAPPING, FREE = 0.4, 0.6, 0.7
+"""Share of objects in places without a name among the edges' scenes, of overlapping pairs, of poses without a name."""
 
 LEAST_SHARED, LEAST_OWN = 90, 250
 """Pixels that two overlapping objects share, and that each has for itself, at least."""
@@ -63,6 +63,8 @@ def case(kind: str, seed: int, held_out: bool = False, exact: bool = False) -> C
 def control_scene(kind: str, rng: random.Random, held_out: bool = False) -> Scene:
     """A scene for one kind of control; `held_out` draws shapes from the pairs that training never shows."""
     if kind == "canny":
+        if held_out or rng.random() < ANYWHERE:
+            return anywhere(rng, held_out)
         return sample_scene(mixed_stage(CANNY_MIX, rng), rng, held_out)
     if kind == "pose":
         return free_person(rng) if rng.random() < FREE else sample_scene("people", rng)
@@ -70,6 +72,14 @@ def control_scene(kind: str, rng: random.Random, held_out: bool = False) -> Scen
         return overlapping(rng, held_out)
     scene = sample_scene(mixed_stage(DEPTH_MIX, rng), rng, held_out)
     return replace(scene, things=tuple(replace(thing, near=rng.uniform(0.5, 1)) for thing in scene.things))
+
+
+def anywhere(rng: random.Random, held_out: bool = False) -> Scene:
+    """A shape of any size at any place: the words name neither, only the map does."""
+    colour, kind = rng.choice(pairs(held_out))
+    radius = rng.uniform(18, 44)
+    x, y = (rng.uniform(1.16 * radius + 4, SIZE - 1.16 * radius - 4) for _ in range(2))
+    return Scene(background_beside({colour}, rng), (Thing(kind, colour, x, y, radius, place=""),))
 
 
 def overlapping(rng: random.Random, held_out: bool = False) -> Scene:

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from danqing.mini.export import NAME, WEIGHTS
 from danqing.mini.nets import UNET
 
+TITLES = {"pose": "openpose"}
+"""What a file is called where that is not the kind: control types are found by names."""
+
 TRUNK = (64, 64, 96, 96)
 HINT = (16, 32, 64, 96)
 OUTPUT_START = 0.02
@@ -73,7 +76,7 @@ def _lively(encoder: Any) -> None:
 
 def control_file(kind: str, folder: Path | None = None) -> Path:
     """Where the net of a kind lies; without a folder the shipped one."""
-    return (folder or WEIGHTS) / f"{NAME}-{kind}.safetensors"
+    return (folder or WEIGHTS) / f"{NAME}-{TITLES.get(kind, kind)}.safetensors"
 
 
 def save_control(net: ControlNetModel, path: Path, kind: str, samples: int) -> None:

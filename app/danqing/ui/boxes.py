@@ -21,6 +21,7 @@ from danqing.ui.examples import MINI_SIZE, examples_for
 from danqing.ui.fields import NAMES, aspect_size
 from danqing.ui.pasting import boxes_of
 from danqing.ui.speech import in_words, reader
+from danqing.ui.units import box
 from danqing.ui.words import say
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ MINI_CFG = 5.0
 
 REACH = 4
 """The size sliders reach this many times the side that the model was trained on."""
+
+MADE = {"pose": "OpenPose", "sketch": "Scribble"}
+"""How a map was made on the page -> its control type."""
 
 NOT_KEPT = {"first_pass", "init_sketch", "inpaint_mask", "english", "english_negative", "model", "tab"}
 """Boxes that a browser does not bring back: what was painted lives as long as its page."""
@@ -235,6 +239,38 @@ class Boxes:
         with in_words(request):
             names = await asyncio.to_thread(work)
             return self.board.updates(styles=gr.Dropdown(choices=names, value=list(new)), style_name="")
+
+    def control_type(self, number: int) -> Callable[..., Awaitable[Updates]]:
+        """Another control type: a unit's menus offer what belongs to it, its usual preprocessor and model chosen."""
+
+        async def handler(data: dict[Any, Any], request: gr.Request) -> Updates:
+            with in_words(request):
+                given = self.board.values(data)
+                found = await asyncio.to_thread(
+                    lists.control_menus, self.context, given[box(number, "type")], given["model"], reader(request)
+                )
+                return self.board.updates(**{box(number, part): menu for part, menu in found.items()})
+
+        return handler
+
+    def control_made(self, number: int) -> Callable[..., Awaitable[Updates]]:
+        """A map was drawn or made on the page: the unit takes it as it is, and is switched on."""
+
+        async def handler(data: dict[Any, Any], request: gr.Request) -> Updates:
+            with in_words(request):
+                given = self.board.values(data)
+                kind = MADE.get(str(given[box(number, "made")]).partition(" ")[0], "")
+                updates = {box(number, "module"): "none", box(number, "on"): True}
+                if kind and given[box(number, "model")] in (None, "None"):
+                    found = await asyncio.to_thread(
+                        lists.control_menus, self.context, kind, given["model"], reader(request)
+                    )
+                    module = gr.Dropdown(choices=found["module"].choices, value="none")
+                    updates |= {box(number, "type"): kind, box(number, "model"): found["model"]}
+                    updates[box(number, "module")] = module
+                return self.board.updates(**updates)
+
+        return handler
 
     def interrogate(self, name: str) -> Callable[[dict[Any, Any], gr.Request], Awaitable[Updates]]:
         """The handler that writes what an interrogator sees in the tab's picture into the prompt."""

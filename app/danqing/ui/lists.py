@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from danqing.control import catalog
 from danqing.engine.catalog import sampler_names, schedule_labels
 from danqing.library.controls import Controls
+from danqing.library.index import MINI
 from danqing.library.vaes import AUTOMATIC, NONE, vae_files
 from danqing.prompt.styles import styles_of
 from danqing.request import CHOICE_AUTOMATIC
@@ -48,6 +50,21 @@ def menus(context: UiContext, models: list[Checkpoint], language: Language, owne
     control = [(say("none", language), NONE), *_plain(row.title for row in Controls(context.data).all())]
     found |= {units.box(number, "model"): control for number in range(units.UNITS)}
     return {name: gr.Dropdown(choices=choices) for name, choices in found.items()}
+
+
+def control_menus(context: UiContext, kind: str, checkpoint: str, language: Language) -> dict[str, Any]:
+    """A unit's menus for a control type, by part, its usual preprocessor and a model for the checkpoint chosen."""
+    titles = catalog.models_of_type(kind, [row.title for row in Controls(context.data).all()])
+    small = MINI.stem in checkpoint
+    fitting = [title for title in titles if title.startswith(MINI.stem) == small]
+    modules = [(row.label, row.name) for row in catalog.of_type(kind)]
+    return {
+        "module": gr.Dropdown(choices=modules, value=catalog.default_of(kind).name),
+        "model": gr.Dropdown(
+            choices=[(say("none", language), NONE), *_plain(titles)],
+            value=NONE if kind == "All" else catalog.default_model(fitting),
+        ),
+    }
 
 
 def axis_values(context: UiContext, label: str) -> list[str]:

@@ -24,6 +24,7 @@ from danqing.ui.shell import Shell
 from danqing.ui.theme import theme
 from danqing.ui.units import UNITS
 from danqing.ui.units import box as unit_box
+from danqing.ui.words_control import IN_BROWSER
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).parent / "static"
 
 SENT = ("send_img2img", "send_inpaint", "send_extras")
-ASKED = ("style_name", "tokens", "info_none", "well_none")
+ASKED = ("style_name", "tokens", "info_none", "well_none", *IN_BROWSER)
 SPOKEN = ("close", "previous", "next", "download", "copy", "copied", "use", "lost", "error_title", *SENT, *ASKED)
 """Words that the script in the browser says."""
 
-SCRIPTS, STYLES = ("page", "wells", "writing", "shelves"), ("danqing", "desk")
+SCRIPTS, STYLES = ("page", "wells", "control", "pose", "writing", "shelves"), ("danqing", "desk", "control")
 """Files of `static` that go into the head, in order."""
 
 WELLS = ("init", "inpaint_image", "extras_images", "info_image", *(unit_box(n, "image") for n in range(UNITS)))
@@ -189,6 +190,16 @@ def _in_browser(board: Board, boxes: Boxes) -> None:
         parts = [board[unit_box(number, part)] for part in ("image", "module", "res", "a", "b")]
         script = f"(...all) => {{ window.danqing.preprocess({number}, ...all); }}"
         board[f"control{number}_preview"].click(None, parts, [], js=script, **QUIET)
+        for action, call in (("sketch", "sketch"), ("pose", "pose"), ("is_map", "isMap")):
+            script = f"() => {{ window.danqing.{call}({number}); }}"
+            board[f"control{number}_{action}"].click(None, [], [], js=script, **QUIET)
+        kind, made = board[f"control{number}_type"], board[f"control{number}_made"]
+        menus = [board[unit_box(number, part)] for part in ("module", "model")]
+        choices = [*board.some("model"), kind]
+        kind.input(boxes.control_type(number), {*choices}, menus, **QUIET)
+        made.change(
+            boxes.control_made(number), {*choices, made, *menus}, [*menus, kind, board[unit_box(number, "on")]], **QUIET
+        )
 
 
 def _head() -> str:

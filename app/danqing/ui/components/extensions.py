@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from danqing.control.catalog import ROWS
+from danqing.control.catalog import ROWS, TYPES
 from danqing.engine.scripts.axes import AXES
 from danqing.engine.scripts.table import SCRIPTS, Arg, ScriptRow
 from danqing.ui import plugs as of_plugins
 from danqing.ui import scripts, units
 from danqing.ui.components import plugs
-from danqing.ui.components.controls import check, elem, menu, radio, slider
+from danqing.ui.components.controls import check, elem, hidden, menu, radio, slider
 from danqing.ui.components.icons import icon
 from danqing.ui.components.wells import well
 from danqing.ui.words import label
@@ -88,10 +88,18 @@ def _unit(board: Board, number: int) -> None:
         f"{label('control')} {number + 1}", open=False, elem_id=f"dq-control-{number}", elem_classes="dq-control"
     ):
         check(board, box("on"), word="control_on")
+        kinds = [(label("type_all"), "All"), *((kind, kind) for kind in TYPES if kind != "All")]
+        menu(board, box("type"), kinds, "All", "control_type")
         well(board, box("image"), word="control_image")
+        with gr.Row(elem_classes="dq-unit-tools"):
+            for action in ("sketch", "pose", "is_map"):
+                look: dict[str, Any] = {"size": "sm", "min_width": 110, "elem_id": elem(box(action))}
+                board.add(box(action), gr.Button(label(f"control_{action}"), **look))
+        hidden(board, box("made"), "control_image")
         menu(board, box("module"), [(row.label, row.name) for row in ROWS], "none", "control_module")
         menu(board, box("model"), [(label("none"), "None")], "None", "control_model")
-        board.add(f"control{number}_preview", gr.Button(label("control_preview"), size="sm"))
+        board.add(box("preview"), gr.Button(label("control_preview"), size="sm", elem_id=elem(box("preview"))))
+        gr.HTML(f'<div data-map="{number}" aria-live="polite" hidden></div>', apply_default_css=False)
         slider(board, box("weight"), 0, 2, 1, 0.05, "control_weight")
         with gr.Row():
             slider(board, box("start"), 0, 1, 0, 0.01, "control_start")

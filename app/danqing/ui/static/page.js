@@ -248,5 +248,5 @@ window.danqing = (() => {
   }
   if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);
 
-  return { clicked, picked, copy, say, notice, large };
+  return { clicked, picked, copy, say, notice, large, make };
 })();

@@ -251,23 +251,9 @@
     try { for (const well of wells.values()) await well.settle(); } catch (error) { page.notice(error.message); }
   };
 
-  // What a preprocessor makes of a unit's picture, shown in the large view.
-  page.preprocess = async (number, image, module, res, a, b) => {
-    const name = image || wells.get(document.body.dataset.tab === 'inpaint' ? 'inpaint_image' : 'init')?.names[0];
-    if (!name) return page.notice(page.say('well_none'));
-    try {
-      const blob = await (await fetch(shot(name))).blob();
-      const data = await new Promise((done) => {
-        const reader = new FileReader();
-        reader.onload = () => done(reader.result.split(',')[1]);
-        reader.readAsDataURL(blob);
-      });
-      const told = await post('/controlnet/detect', {
-        controlnet_module: module, controlnet_input_images: [data], controlnet_processor_res: res, controlnet_threshold_a: a, controlnet_threshold_b: b,
-      });
-      page.large(`data:image/png;base64,${told.images[0]}`, module);
-    } catch (error) { page.notice(error.message); }
-  };
+  // The names of what lies in a well, and a picture put into it.
+  page.pictures = (name) => wells.get(name)?.names || [];
+  page.put = (name, one) => wells.get(name)?.put([one]);
 
   Object.assign(page, { ask, keep, post, write, find });
   document.addEventListener('paste', (event) => {

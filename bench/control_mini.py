@@ -1,0 +1,212 @@
+"""How well the miniature ControlNets are followed: unseen scenes, drawn by the engine, judged from the pixels alone.
+
+One row for each kind: without control, with the unit from 0 to half of the steps, with the unit for all of them; then how far the
+prompt's colours are followed. A last row has two units of different kinds, each of which shows one of two objects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from bench.report import Cell, show
+from danqing.engine.build import Workshop
+from danqing.engine.protocol import Message
+from danqing.engine.settings import ROWS
+from danqing.gallery import inputs
+from danqing.mini.captions import caption
+from danqing.mini.control_data import KINDS, Case, case, hint_of
+from danqing.mini.control_judge import FOLLOWED, Followed, edge_overlap, edges
+from danqing.mini.control_nets import control_file
+from danqing.mini.drawing import render
+from danqing.mini.scenes import SIZE, Scene, sample_scene
+from danqing.request import LIMITS, ControlUnit, GenerateRequest
+from danqing.settings import Settings
+
+FIRST_SEED = 10**9
+"""Training has smaller ones."""
+
+TOGETHER = 8
+"""Pictures that share the engine's steps."""
+
+ALONE = 4
+"""Cases whose picture under weight 0 is compared with the one without control."""
+
+STEPS, GUIDANCE = 20, 5.0
+MEASURED = {"canny": "edge IoU at 2 px", "depth": "depth order", "pose": "joints within 8 px"}
+
+Pixels = np.ndarray[Any, Any]
+
+
+@dataclass
+class Easel:
+    """An engine over a data folder, with the miniature model and its ControlNets."""
+
+    data: Path
+    pictures: dict[str, list[Pixels]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.workshop = Workshop(self.data, Settings((*LIMITS, *ROWS), {"engine_threads": 1}), self._hear)
+        self.model = self.workshop.library.resolve("danqing-mini").title
+
+    def _hear(self, message: Message) -> None:
+        body = message.body
+        if body["event"] == "failed":
+            raise SystemExit(str(body["error"]))
+        if body["event"] == "image":
+            shape = (body["facts"]["height"], body["facts"]["width"], 3)
+            picture = np.frombuffer(message.blobs[0], np.uint8).reshape(shape)
+            self.pictures.setdefault(body["job"], []).append(picture)
+
+    def unit(self, kind: str, hint: Pixels, **fields: Any) -> ControlUnit:
+        """A unit that shows a map as it is."""
+        name = inputs.keep_image(self.data, Image.fromarray(hint))
+        return ControlUnit(model=control_file(kind).stem, image=name, save_detected_map=False, **fields)
+
+    def request(self, scene: Scene, seed: int, *units: ControlUnit) -> GenerateRequest:
+        """The request for a scene in words, under the control of some units."""
+        words = caption(scene, random.Random(seed), 0.0, 0.0)
+        return GenerateRequest(
+            prompt=words, sampler="DPM++ 2M", scheduler="Karras", steps=STEPS, cfg_scale=GUIDANCE, width=SIZE, height=SIZE,
+            seed=seed, model=self.model, rng="CPU", control=units,
+        )  # fmt: skip
+
+    def draw(self, requests: Sequence[GenerateRequest]) -> list[Pixels]:
+        """One picture for each request."""
+        found: list[Pixels] = []
+        for low in range(0, len(requests), TOGETHER):
+            names = [f"{low + k}" for k in range(len(requests[low : low + TOGETHER]))]
+            for name, request in zip(names, requests[low:], strict=False):
+                self.workshop.engine.submit(name, request.resolved())
+            self.workshop.engine.finish()
+            found += [self.pictures.pop(name)[0] for name in names]
+        return found
+
+
+def cases(kind: str, count: int) -> list[Case]:
+    """Unseen scenes with exact maps; shapes and colours in pairs that no training showed."""
+    return [case(kind, FIRST_SEED + k, held_out=kind != "pose", exact=True) for k in range(count)]
+
+
+def drawn(easel: Easel, kind: str, rows: Sequence[Case], **fields: Any) -> list[Pixels]:
+    """The pictures of some cases under a unit with the given fields."""
+    return easel.draw([easel.request(one.scene, k, easel.unit(kind, one.hint, **fields)) for k, one in enumerate(rows)])
+
+
+def plain(easel: Easel, rows: Sequence[Case]) -> list[Pixels]:
+    """The same without control."""
+    return easel.draw([easel.request(one.scene, k) for k, one in enumerate(rows)])
+
+
+def followed(kind: str, rows: Sequence[Case], pictures: Sequence[Pixels]) -> Followed:
+    """The mean verdict over some pictures."""
+    found = [FOLLOWED[kind](picture, one.scene, one.hint) for one, picture in zip(rows, pictures, strict=True)]
+    return Followed(float(np.mean([one.share for one in found])), float(np.mean([one.colour for one in found])))
+
+
+def row_of(easel: Easel, kind: str, count: int) -> dict[str, Cell]:
+    """A kind's line of the table."""
+    began, rows = time.monotonic(), cases(kind, count)
+    without, whole = plain(easel, rows), drawn(easel, kind, rows)
+    some = rows[: max(1, count // 2)]
+    half = drawn(easel, kind, some, guidance_end=0.5)
+    same = all(weightless(easel, kind, one) for one in rows[:ALONE])
+    verdicts = [followed(kind, asked, pictures) for asked, pictures in ((rows, without), (some, half), (rows, whole))]
+    return {
+        "control": kind,
+        "measure": MEASURED[kind],
+        "pictures": count,
+        **{f"{name} %": percent(v.share) for name, v in zip(("without", "0 to 0.5", "whole"), verdicts, strict=True)},
+        "colour without %": percent(verdicts[0].colour),
+        "colour %": percent(verdicts[2].colour),
+        "weight 0 is none": "yes" if same else "no",
+        "s": round(time.monotonic() - began),
+    }
+
+
+def weightless(easel: Easel, kind: str, one: Case) -> bool:
+    """Whether a unit of weight 0 changes nothing. Drawn alone: in company a row's last bit depends on how many there are."""
+    (without,), (nothing,) = plain(easel, [one]), drawn(easel, kind, [one], weight=0.0)
+    return bool((without == nothing).all())
+
+
+def two_units(easel: Easel, count: int) -> dict[str, Cell]:
+    """Two objects, the first by its edges, the second by its depth: overlap of the edges with each unit alone and with both."""
+    shares: dict[str, list[float]] = {"without": [], "edges": [], "depth": [], "whole": []}
+    for low in range(0, count, TOGETHER):
+        scenes = [two_objects(low + k) for k in range(min(TOGETHER, count - low))]
+        wanted = [edges(np.asarray(render(scene, random.Random(0)))) for scene in scenes]
+        parts = [_parts(easel, scene) for scene in scenes]
+        for name, places in (("without", ()), ("edges", (0,)), ("depth", (1,)), ("whole", (0, 1))):
+            asked = [
+                easel.request(scene, low + k, *(parts[k][place] for place in places)) for k, scene in enumerate(scenes)
+            ]
+            shares[name] += [
+                edge_overlap(mask, edges(picture)) for mask, picture in zip(wanted, easel.draw(asked), strict=True)
+            ]
+    return {
+        "control": "canny + depth",
+        "measure": "edge IoU at 2 px",
+        "pictures": count,
+        **{f"{name} %": percent(float(np.mean(values))) for name, values in shares.items()},
+    }
+
+
+def two_objects(seed: int) -> Scene:
+    """Two shapes side by side, or one above the other."""
+    scene = sample_scene("pairs", random.Random(FIRST_SEED + seed), held_out=True)
+    return replace(scene, things=tuple(replace(thing, near=0.9) for thing in scene.things))
+
+
+def _parts(easel: Easel, scene: Scene) -> tuple[ControlUnit, ControlUnit]:
+    first, second = (replace(scene, things=(thing,)) for thing in scene.things)
+    outline = hint_of("canny", first, np.asarray(render(first, random.Random(0))))
+    return easel.unit("canny", outline), easel.unit("depth", hint_of("depth", second, outline))
+
+
+def percent(share: float) -> Cell:
+    return f"{100 * share:.0f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.control_mini", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--count", type=int, default=100, help="pictures of each kind")
+    parser.add_argument("--kind", choices=(*KINDS, "two"), action="append", help="only this row; may be repeated")
+    parser.add_argument("--nets", type=Path, help="folder of ControlNets instead of the shipped ones")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as data:
+        if options.nets:
+            folder = Path(data, "models", "ControlNet")
+            folder.mkdir(parents=True)
+            for path in (control_file(kind, options.nets) for kind in KINDS):
+                if path.is_file():
+                    shutil.copy(path, folder)
+        easel = Easel(Path(data))
+        wanted = options.kind or [*KINDS, "two"]
+        rows = [
+            two_units(easel, max(1, options.count // 2)) if kind == "two" else row_of(easel, kind, options.count)
+            for kind in wanted
+        ]
+    notes = [
+        f"DPM++ 2M Karras, {STEPS} steps, guidance {GUIDANCE}, {SIZE}x{SIZE}, weight 1, balanced; seeds that training never has.",
+        "Depth order: the near object hides the far one where they overlap, and both stand out from what is behind.",
+    ]
+    show(
+        "control_mini" if not options.kind else "control_mini_" + "_".join(wanted), "Miniature ControlNets", rows, notes
+    )
+
+
+if __name__ == "__main__":
+    main()
