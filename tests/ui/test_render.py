@@ -131,3 +131,12 @@ def test_examples_suit_the_model() -> None:
     outline = Outline(render.welcome(MINI, "zh"))
     assert outline.tags.count("button") == 4
     assert all(example.zh in outline.text for example in MINI)
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.DONE])
+def test_a_warning_of_the_box_stands_below_the_stage(state: JobState) -> None:
+    warning = DanqingError("disk_low", free_mb=7)
+    shown = Outline(render.stage(view(state), [picture()], "zh", warning=warning))
+    assert ("role", "alert") in shown.attributes
+    assert warning.text("zh") in shown.text
+    assert ("role", "alert") not in Outline(render.stage(view(state), [picture()], "zh")).attributes

@@ -128,8 +128,8 @@ class Drawing:
                     await asyncio.sleep(PACE)
 
     def _stage(self, view: JobView, pictures: list[Picture], session: Session, language: Language) -> str:
-        more = len(session.jobs) - 1
-        return render.stage(view, pictures, language, more=max(0, more), ready=self.service.readiness().ready)
+        more, now = len(session.jobs) - 1, self.service.readiness()
+        return render.stage(view, pictures, language, more=max(0, more), ready=now.ready, warning=now.warning)
 
     async def _strip(self, request: gr.Request) -> Updates:
         pictures = await self.newest(self.owner(request))

@@ -38,7 +38,13 @@ def prompt_of(infotext: str) -> str:
 
 
 def stage(
-    view: JobView | None, pictures: Sequence[Picture], language: Language, *, more: int = 0, ready: bool = True
+    view: JobView | None,
+    pictures: Sequence[Picture],
+    language: Language,
+    *,
+    more: int = 0,
+    ready: bool = True,
+    warning: DanqingError | None = None,
 ) -> str:
     """The job that is being watched, or the pictures of the last one.
 
@@ -47,10 +53,12 @@ def stage(
         pictures: those of the job that are finished, in order.
         more: how many jobs of the same session wait behind it.
         ready: False while the engine is starting.
+        warning: what will keep pictures from being drawn before long, such as a disk that is nearly full.
     """
+    warned = f'<p class="dq-line" role="alert">{escape(warning.text(language))}</p>' if warning else ""
     if view is not None and not view.job.state.final:
-        return _section("busy", _live(view, pictures, language) + _progress(view, language, more, ready))
-    line = _outcome(view, pictures, language) if view is not None else ""
+        return _section("busy", _live(view, pictures, language) + _progress(view, language, more, ready) + warned)
+    line = (_outcome(view, pictures, language) if view is not None else "") + warned
     if not pictures:
         return _section("message", line)
     return _section("shown", _shown(pictures, language) + line + _details(pictures[0], language), pictures[0])
