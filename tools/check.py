@@ -29,7 +29,7 @@ ENGINE = (
     "mini",
     "test_generate.py",
 )
-DOORS = ("api", "jobs", "gallery", "ui", "docs", "test_app.py", "test_front.py", "test_cli.py")
+DOORS = ("api", "jobs", "faults", "gallery", "ui", "docs", "test_app.py", "test_front.py", "test_cli.py")
 TWO = ("-n", "2", "--dist", "loadfile")
 IMAGE = ("packer", "ansible", "nginx")
 IMAGE_PROGRAMS = ("packer", "nginx", "shellcheck", "systemd-analyze")
