@@ -20,7 +20,8 @@ from danqing.api.context import Context
 from danqing.api.errors import RESPONSES, SafeJson, language_of_request
 from danqing.api.fields import EXTRAS_BATCH, IMG2IMG, TXT2IMG, ExtrasBatch, Img2Img, Txt2Img, example
 from danqing.api.pictures import Pictures
-from danqing.api.tokens import ADMIN
+from danqing.api.tokens import ADMIN, TRAIN
+from danqing.api.train_fields import TrainJob, recipe_of, training_told
 from danqing.api.translate import wish
 from danqing.api.upscaled import upscale_request
 from danqing.api.webhooks import Hooked
@@ -59,7 +60,7 @@ class ExtrasJob(ExtrasBatch, Hooked):
     kind: Literal["extras"]
 
 
-AnyJob = Annotated[Txt2ImgJob | Img2ImgJob | ExtrasJob, Field(discriminator="kind")]
+AnyJob = Annotated[Txt2ImgJob | Img2ImgJob | ExtrasJob | TrainJob, Field(discriminator="kind")]
 
 JobId = Annotated[str, Path(description="The id that POST /v1/jobs answered.", examples=["0" * 32])]
 
@@ -83,10 +84,16 @@ class Jobs:
         job = await asyncio.to_thread(self._known, job_id)
         if job is None:
             client = context.client(request)
-            wanted, save = await asyncio.to_thread(self._request, fields, client)
             new = job_id or secrets.token_hex(16)
-            async with context.webhooks.promised(new, fields):
-                job = await context.service.submit(wanted, owner=owner, client=client, save=save, job_id=new)
+            if isinstance(fields, TrainJob):
+                context.require(request, TRAIN)
+                recipe = await asyncio.to_thread(recipe_of, fields, context, owner)
+                async with context.webhooks.promised(new, fields):
+                    job = await context.service.training.submit(recipe, owner=owner, client=client, job_id=new)
+            else:
+                wanted, save = await asyncio.to_thread(self._request, fields, client)
+                async with context.webhooks.promised(new, fields):
+                    job = await context.service.submit(wanted, owner=owner, client=client, save=save, job_id=new)
         if job_id:
             self._remember(job_id)
         view = await asyncio.to_thread(context.service.view, job.id)
@@ -117,7 +124,7 @@ class Jobs:
         except DanqingError:
             return None
 
-    def _request(self, fields: AnyJob, client: str) -> tuple[GenerateRequest, bool]:
+    def _request(self, fields: Txt2ImgJob | Img2ImgJob | ExtrasJob, client: str) -> tuple[GenerateRequest, bool]:
         if isinstance(fields, ExtrasJob):
             return upscale_request(fields, [file.data for file in fields.imageList], client, self._context), False
         return wish(fields, self._context, client).request, bool(fields.save_images)
@@ -212,6 +219,7 @@ def told(view: JobView, language: Language) -> dict[str, Any]:
         "error": error,
         "images": list(job.pictures) if job.state.final or job.state is JobState.RUNNING else [],
         "interrupted": job.interrupted,
+        **(training_told(view) if job.request.kind == "train" else {}),
     }
 
 
@@ -228,12 +236,12 @@ def add_routes(router: APIRouter, context: Context) -> None:
 
 def v1(context: Context) -> APIRouter:
     """All routes below /v1."""
-    from danqing.api import account, no_route, openai, people, queue, sharing
+    from danqing.api import account, no_route, openai, people, queue, sharing, training
 
     router = APIRouter(prefix="/v1", route_class=StrictRoute, default_response_class=SafeJson, responses=RESPONSES)
     openai.add_routes(router, context)
     add_routes(router, context)
-    for more in (sharing, account, people, queue):
+    for more in (sharing, account, people, queue, training):
         more.add_routes(router, context)
     no_route.close(router)
     return router

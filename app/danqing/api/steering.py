@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import Any
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -18,11 +17,8 @@ from danqing.api.lists import Route
 from danqing.api.tokens import ADMIN
 from danqing.api.translate import keep_image
 from danqing.api.waiting import unless_stopping
+from danqing.api.webui_training import TrainingDoors
 from danqing.engine import interrogators
-from danqing.errors import DanqingError
-
-LATER = ("create/embedding", "create/hypernetwork", "train/embedding", "train/hypernetwork")
-"""Routes of training."""
 
 STOP_SECONDS = 0.2
 """The answer is on its way before the server ends."""
@@ -38,7 +34,7 @@ class Interrogation(BaseModel):
 
 
 class Steering:
-    """interrogate, create, train, unload and reload-checkpoint, server-kill, -restart, -stop."""
+    """interrogate, training, unload and reload-checkpoint, server-kill, -restart, -stop."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -53,7 +49,7 @@ class Steering:
             "/server-stop": self.server_stop,
             "/server-restart": self.server_restart,
         }
-        return found | {f"/{name}": self._later(name) for name in LATER}
+        return found | TrainingDoors(self._context).routes()
 
     async def interrogate(self, request: Request, body: Interrogation) -> Response:
         """A prompt for a picture; needs the networks of a caption on disk."""
@@ -101,15 +97,6 @@ class Steering:
         self._context.require(request, ADMIN)
         if not self._context.settings.get_bool("api_server_stop"):
             raise ApiError(404, "HTTPException", "The setting api_server_stop is off")
-
-    @staticmethod
-    def _later(name: str) -> Route:
-        async def refuse(fields: dict[str, Any]) -> Response:
-            """Training through the API is not there yet."""
-            raise DanqingError("not_available", feature=name)
-
-        refuse.__name__ = name.replace("/", "_")
-        return refuse
 
 
 def _end_soon() -> None:

@@ -20,11 +20,11 @@ from pathlib import Path
 from danqing.api.secret_files import hand_over, write_secret
 from danqing.errors import DanqingError
 
-READ, DRAW, METRICS, ADMIN = "read", "draw", "metrics", "admin"
-SCOPES = (READ, DRAW, METRICS, ADMIN)
-"""What a token may do: look at what was drawn; that and draw; read /metrics and nothing else; everything."""
+READ, DRAW, TRAIN, METRICS, ADMIN = "read", "draw", "train", "metrics", "admin"
+SCOPES = (READ, DRAW, TRAIN, METRICS, ADMIN)
+"""What a token may do: look at what was drawn; that and draw; that and train; read /metrics and nothing else; everything."""
 
-IMPLIED = {READ: (READ,), DRAW: (READ, DRAW), METRICS: (METRICS,), ADMIN: SCOPES}
+IMPLIED = {READ: (READ,), DRAW: (READ, DRAW), TRAIN: (READ, DRAW, TRAIN), METRICS: (METRICS,), ADMIN: SCOPES}
 """What each scope opens."""
 
 PREFIX = "dq_"

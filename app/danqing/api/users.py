@@ -24,7 +24,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from danqing.api.admin_account import ADMIN, AdminAccount
 from danqing.api.secret_files import hand_over
 from danqing.api.tokens import ADMIN as STEER
-from danqing.api.tokens import DRAW, METRICS, READ
+from danqing.api.tokens import DRAW, METRICS, READ, TRAIN
 from danqing.database import Database, Row, SqlValue
 from danqing.errors import DanqingError
 
@@ -33,9 +33,9 @@ T = TypeVar("T")
 ARTIST, API = "artist", "api"
 
 ROLES: Mapping[str, tuple[str, ...]] = {
-    ADMIN: (READ, DRAW, METRICS, STEER),
-    ARTIST: (READ, DRAW),
-    API: (READ, DRAW),
+    ADMIN: (READ, DRAW, TRAIN, METRICS, STEER),
+    ARTIST: (READ, DRAW, TRAIN),
+    API: (READ, DRAW, TRAIN),
 }
 """Scopes by role. `api` is for programs: HTTP Basic and tokens, no page."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from danqing.errors import DanqingError
 from danqing.gallery.store import free_mb
 from danqing.jobs.board import Board
+from danqing.jobs.datasets import Datasets
 from danqing.settings import Settings
 from danqing.train import folder, memory
 from danqing.train.data import report
@@ -68,6 +69,7 @@ class TrainAdmission:
         self._data, self._settings, self._board, self._library = data, settings, board, library
         self._room = room
         self.limits = Limits.of(settings)
+        self.datasets = Datasets(data, self.limits, settings.get_int("disk_reserve_mb"))
 
     def enter(self, owner: str) -> None:
         """

@@ -30,6 +30,7 @@ class TrainingDesk:
 
     def __init__(self, store: JobStore, board: Board, trainings: Trainings, admission: TrainAdmission) -> None:
         self._store, self._board, self._trainings, self.admission = store, board, trainings, admission
+        self.datasets = admission.datasets
         self._entering = asyncio.Lock()
 
     async def submit(self, recipe: TrainRequest, *, owner: str, client: str = "", job_id: str = "") -> Job:
