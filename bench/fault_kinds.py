@@ -178,14 +178,15 @@ def clock(box: Box, clients: int, rng: random.Random, folder: Path) -> Row:
     environ = {
         "LD_PRELOAD": library,
         "FAKETIME_TIMESTAMP_FILE": str(told),
-        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_CACHE_DURATION": "1",
+        "NO_FAKE_STAT": "1",
         "DONT_FAKE_MONOTONIC": "1",
     }
 
     def hurt() -> None:
         for jump in ("+86400", "-3600", "+0"):
             told.write_text(jump)
-            time.sleep(1.5)
+            time.sleep(2.5)
 
     with another(box, folder / "clock" / "data", environ) as other:
         row, _ = drawing(other, clients, rng, hurt)
