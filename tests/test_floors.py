@@ -40,7 +40,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """From the cellar up. A room imports its own modules and those of lower floors."""
 
-SHARED = {"danqing", "error_files", "error_queue", "error_training", "errors", "settings", "options", "request", "plugins", "reasons"}
+SHARED = {
+    "danqing",
+    "error_files",
+    "error_queue",
+    "error_training",
+    "errors",
+    "settings",
+    "options",
+    "request",
+    "plugins",
+    "reasons",
+}
 """The words that everybody may import; they import each other only."""
 
 OF_THE_OTHER_FLOOR = {("box", "cloud"), ("train", "mini"), ("mini", "train")}
