@@ -19,7 +19,8 @@ from danqing.cloud import errors as cloud_errors
 from danqing.control import catalog as control
 from danqing.settings import Setting
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -123,12 +124,24 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
 
 
+def access(chinese: bool) -> list[str]:
+    """Every route by every kind of visitor, as the tests try them."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    from tests.security import access
+
+    people = (names[chinese] for names in access.VISITORS.values())
+    head = ("路由", *people, "说明") if chinese else ("route", *people, "")
+    return table(head, access.table(chinese))
+
+
 TABLES: dict[str, Callable[[bool], list[str]]] = {
     "settings": settings,
     "errors": error_codes,
     "machines": machines,
     "bases": base_images,
     "preprocessors": preprocessors,
+    "access": access,
     "cloud": lambda chinese: sentences(chinese, cloud_errors.KINDS.values()),
     "box": lambda chinese: sentences(chinese, box_errors.KINDS.values()),
 }

@@ -1,4 +1,4 @@
-"""One house for a file of tests: building the page takes seconds."""
+"""One house for all tests of this folder: building the page takes seconds. Who changes a user takes one of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.security.support import House, furnish, house
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run() -> Iterator[Run]:
     """Runs a coroutine in the loop that the house lives in."""
     with asyncio.Runner() as runner:
@@ -26,7 +26,7 @@ def run() -> Iterator[Run]:
         yield lambda work: runner.run(bounded(work))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def home(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     stack = AsyncExitStack()
 

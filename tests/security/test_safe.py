@@ -1,0 +1,127 @@
+"""Safe by default, point by point: headers, cookies, hosts, rates, what is open, bombs."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from danqing.api.rates import BURST_SECONDS, Rates
+from danqing.errors import DanqingError
+from danqing.gallery import inputs
+from tests.security.conftest import Run
+from tests.security.support import HOST, PASSWORD, House
+
+
+def test_headers_of_every_answer(home: House, run: Run) -> None:
+    async def visit() -> None:
+        for path in ("/", "/login", "/v1/queue", "/no/such", "/metrics", "/ui/gallery", "/shared/x"):
+            for name in ("admin", "nobody"):
+                headers = (await home.ask("GET", path, home.headers[name])).headers
+                policy = headers["content-security-policy"]
+                assert "frame-ancestors" in policy
+                assert "default-src" in policy
+                assert headers["x-content-type-options"] == "nosniff"
+                assert headers["x-frame-options"] == "SAMEORIGIN"
+                assert headers["referrer-policy"] in ("same-origin", "no-referrer")
+                assert "access-control-allow-origin" not in headers
+
+    run(visit())
+
+
+def test_cookies(home: House, run: Run) -> None:
+    async def visit() -> None:
+        form = f"user=ann&password={PASSWORD.replace(' ', '+')}".encode()
+        kind = {"content-type": "application/x-www-form-urlencoded", "origin": f"http://{HOST}"}
+        answer = await home.ask("POST", "/login", kind, form)
+        assert answer.status == 303
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=lax" in cookie
+
+    run(visit())
+
+
+def test_trust_comes_from_no_address(home: House, run: Run) -> None:
+    """Behind nginx everybody comes from loopback; forwarded addresses are believed from named proxies only."""
+
+    async def visit() -> None:
+        for peer in ("127.0.0.1", "::1", "10.0.0.1"):
+            for more in ({}, {"x-forwarded-for": "127.0.0.1"}, {"x-real-ip": "::1"}, {"host": "localhost"}):
+                assert (await home.ask("GET", "/v1/queue", more, address=peer)).status == 401
+                assert (await home.ask("GET", "/metrics", more, address=peer)).status == 401
+
+    run(visit())
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"), [(HOST, True), ("localhost", False), ("127.0.0.1:7860", False), ("127.0.0.1.evil", True)]
+)
+def test_the_login_page_says_that_nothing_is_encrypted(home: House, run: Run, host: str, warned: bool) -> None:
+    async def visit() -> None:
+        for language, word in (("en", "not encrypted"), ("zh", "未加密")):
+            page = await home.ask("GET", "/login", {"host": host, "accept-language": language})
+            assert (word in page.body.decode()) is warned
+
+    run(visit())
+
+
+def test_too_many_requests_wait() -> None:
+    now = [0.0]
+    rates = Rates(2.0, lambda: now[0])
+    for _ in range(int(2 * BURST_SECONDS)):
+        rates.take("ann")
+    with pytest.raises(DanqingError) as caught:
+        rates.take("ann")
+    assert (caught.value.status, caught.value.params["seconds"]) == (429, 1)
+    rates.take("bob")
+    now[0] += 0.6
+    rates.take("ann")
+    for _ in range(1000):
+        Rates(0).take("ann")
+
+
+# -- pictures whose decoding would fill memory --
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of so many pixels in a few bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(60000, 60000), (2**31 - 1, 1), (1, 2**31 - 1), (2**30, 2**30)])
+def test_a_bomb_is_counted_before_it_is_decoded(width: int, height: int) -> None:
+    with pytest.raises(DanqingError) as caught:
+        inputs.opened(bomb(width, height))
+    assert caught.value.code == "broken_image"
+
+
+def test_texts_in_a_picture_are_bounded() -> None:
+    """A text chunk that inflates to hundreds of megabytes."""
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(out, "PNG")
+    data = out.getvalue()
+    text = b"parameters\0\0" + zlib.compress(b"x" * 200_000_000, 9)
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    with pytest.raises(DanqingError):
+        inputs.opened(data[:33] + chunk + data[33:])
+
+
+def test_the_documents_table_is_the_tests(tmp_path: Path) -> None:
+    from tests.security.access import ROWS, VISITORS, table
+
+    for name, chinese in (("security.md", False), ("security.zh-CN.md", True)):
+        text = (Path(__file__).parents[2] / "docs" / name).read_text("utf-8")
+        for row in table(chinese):
+            assert "| " + " | ".join(row) + " |" in text
+    assert len(ROWS) > 40
+    assert len(VISITORS) == 8
