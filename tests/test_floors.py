@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("api",),
     ("ui",),
     ("client",),
-    ("app", "cli", "front", "generate", "log", "box"),
+    ("app", "cli", "desk", "front", "generate", "log", "box"),
 )
 """From the cellar up. A room imports its own modules and those of lower floors."""
 
@@ -69,6 +69,7 @@ DOES_NOT_KNOW: dict[str, set[str]] = {
     "client": TENSORS | WEB | {"sqlite3"},
     "app": TENSORS,
     "cli": TENSORS,
+    "desk": TENSORS | WEB | {"sqlite3"},
     "front": TENSORS | {"gradio"},
     "log": TENSORS | WEB,
     "notify": TENSORS | WEB | {"sqlite3"},

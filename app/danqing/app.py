@@ -18,8 +18,8 @@ from danqing.jobs import rules
 from danqing.jobs import settings as jobs_settings
 from danqing.library import settings as library_settings
 from danqing.settings import Setting, Settings
-from danqing.ui import settings as ui_settings
 from danqing.train import settings as train_settings
+from danqing.ui import settings as ui_settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -84,8 +84,8 @@ def logins(door: Door, settings: Settings) -> Logins:
 
 def build(service: JobService, library: Library, settings: Settings, auth: Logins) -> FastAPI:
     """The web app: API, logins, pictures, metrics and the page."""
-    from danqing.api import doors
     from danqing import log
+    from danqing.api import doors
     from danqing.api.tokens import ADMIN
     from danqing.desk import Desk
     from danqing.ui.importing import without_stubs
@@ -106,6 +106,7 @@ def build(service: JobService, library: Library, settings: Settings, auth: Login
         doors_context.client,
         lambda request: auth.may(request, ADMIN),
         Desk(log.tail()),
+        auth,
     )
     page.mount(app, context)
     return app

@@ -6,6 +6,7 @@ default, `DATA/settings.toml`, the environment (`DANQING_<NAME>`) and the comman
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Container, Iterable, Mapping
@@ -132,6 +133,26 @@ class Settings:
         table = list(rows)
         names = {row.name for row in table}
         return cls.load(table, data, overrides, known=names)
+
+    @staticmethod
+    def keep(data: Path, rows: Iterable[Setting], values: Mapping[str, object]) -> None:
+        """Write values into `data/settings.toml`; what else stands there stays. They count from the next start on.
+
+        Raises:
+            DanqingError: `bad_setting`, before anything is written; `cannot_write`.
+        """
+        table = {row.name: row for row in rows}
+        told = {name: table[name].parse(raw) for name, raw in values.items() if name in table}
+        path = data / "settings.toml"
+        try:
+            lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+            kept = [line for line in lines if line.partition("=")[0].strip() not in told]
+            fresh = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in told.items()]
+            part = path.with_name(".settings.toml.part")
+            part.write_text("\n".join([*fresh, *kept]) + "\n", "utf-8")
+            part.replace(path)
+        except OSError as error:
+            raise DanqingError("cannot_write", path=str(path), reason=error.strerror or str(error)) from None
 
     def values(self) -> dict[str, Value]:
         """A copy of all values by name."""

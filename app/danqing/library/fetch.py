@@ -126,14 +126,15 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _part(row: Weights, place: Place) -> Path:
+def part_of(row: Weights, place: Place) -> Path:
+    """The file that grows while it is fetched."""
     target = place.target(row)
     return target.with_name(f".{target.name}.part")
 
 
 def _check_room(rows: list[Weights], place: Place) -> None:
     def got(row: Weights) -> int:
-        part = _part(row, place)
+        part = part_of(row, place)
         return part.stat().st_size if part.is_file() else 0
 
     needed = sum(max(0, row.bytes - got(row)) for row in rows)
@@ -146,7 +147,7 @@ def _check_room(rows: list[Weights], place: Place) -> None:
 def _fetch_one(row: Weights, place: Place, pinned: str, say: Say) -> tuple[str, str]:
     """Digest and source of the file that is now in place."""
     wanted, reasons = row.sha256 or pinned, []
-    part = _part(row, place)
+    part = part_of(row, place)
     part.parent.mkdir(parents=True, exist_ok=True)
     for source in place.sources(row):
         name = _address(source, place)

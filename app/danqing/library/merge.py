@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -82,8 +82,13 @@ class Recipe:
         return names[0]
 
 
-def merge(recipe: Recipe, target: Path, overwrite: bool = False) -> None:
+Tell = Callable[[float], None]
+
+
+def merge(recipe: Recipe, target: Path, overwrite: bool = False, tell: Tell | None = None) -> None:
     """Write the merged checkpoint to `target`, a `.safetensors` file, with its YAML beside it.
+
+    `tell` hears before each tensor which share of them is written, and may raise to end it.
 
     Raises:
         DanqingError: `merge_lacks`, `merge_misfit`, `invalid_field`, what reading and writing raise.
@@ -94,8 +99,15 @@ def merge(recipe: Recipe, target: Path, overwrite: bool = False) -> None:
         readers = [stack.enter_context(TensorReader(open_single(source.path))) for source in sources]
         vae = stack.enter_context(TensorReader(open_weights(recipe.vae))) if recipe.vae else None
         rows = [row for row in _rows(recipe, readers, vae) if pattern is None or not pattern.search(row.name)]
+        if tell is not None:
+            rows = [replace(row, make=partial(_told, tell, place / len(rows), row)) for place, row in enumerate(rows)]
         write_safetensors(target, rows, _metadata(recipe, readers[0].entries), overwrite)
     _copy_config(recipe, target)
+
+
+def _told(tell: Tell, share: float, row: Row) -> torch.Tensor:
+    tell(share)
+    return row.make()
 
 
 def open_single(path: Path) -> Weights:

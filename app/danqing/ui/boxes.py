@@ -63,14 +63,14 @@ class Boxes:
             if not models:
                 return self.board.updates(**menus)
             kept = self.board.values(data).get("draft")
-            draft = self._draft(kept)
+            draft = self.plain(kept)
             named = kept.get("model") if isinstance(kept, dict) else None
             model = next((m for m in models if named in m.ids()), models[0])
             sizes = self.sizes(model, draft.pop("width", None), draft.pop("height", None))
             draft = {"cfg_scale": _guidance(model), **draft, "model": _menu(models, model)}
-            return sizes | self.board.updates(**self._merged(menus, draft))
+            return sizes | self.board.updates(**self.merged(menus, draft))
 
-    def _merged(self, menus: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    def merged(self, menus: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
         """Menus with their new choices and, where there is one, a value that is among them."""
         merged = dict(menus)
         for name, value in values.items():
@@ -81,7 +81,7 @@ class Boxes:
                 merged[name] = gr.Dropdown(choices=menu.choices, value=value)
         return merged
 
-    def _draft(self, kept: Any) -> dict[str, Any]:
+    def plain(self, kept: Any) -> dict[str, Any]:
         """What the browser kept of its last drawing; anything may stand there, so only plain values are taken."""
         if not isinstance(kept, dict):
             return {}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from danqing.api.drawing_options import drawing_options, eta_of
 from danqing.api.options import Option, load_table
@@ -14,10 +14,31 @@ from danqing.options import DrawOptions
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from danqing.api.auth import Logins
     from danqing.api.options import Options
     from danqing.jobs.service import JobService
     from danqing.library.index import Library
     from danqing.settings import Settings
+
+
+class Desk(Protocol):
+    """The service's own end of the system tab."""
+
+    @property
+    def restarts(self) -> bool:
+        """Whether somebody starts the service again when it ends."""
+
+    def lines(self, after: int = 0) -> tuple[int, list[str]]:
+        """Lines of the log behind number `after`, and the number of the last one."""
+
+    def versions(self) -> dict[str, object]:
+        """Of the programs that matter."""
+
+    def bundle(self, told: Mapping[str, object]) -> bytes:
+        """A .tar.gz of what was told and the log, without secrets."""
+
+    def restart(self) -> None:
+        """End the service; it is started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +50,8 @@ class UiContext:
         cache: folder for Gradio's temporary files, `DATA/cache/gradio` on a running service; None leaves it to Gradio.
         options: what clients have set; None draws with the defaults.
         client_of: whose options apply to a request.
+        desk: log, versions, bundle and restart of this service; None where there are none.
+        logins: who may log in; None where nobody does.
         steers: whether who sends a request looks after the machine: models and the house's styles are everybody's.
     """
 
@@ -40,6 +63,8 @@ class UiContext:
     options: Options | None = None
     client_of: Callable[[Request], str] = field(default=lambda request: "")
     steers: Callable[[Request], bool] = field(default=lambda request: False)
+    desk: Desk | None = None
+    logins: Logins | None = None
 
     @property
     def data(self) -> Path:

@@ -18,9 +18,12 @@ from danqing.ui.boxes import Boxes
 from danqing.ui.components import extensions, header, parameters, pictures, prompt, result, shelves
 from danqing.ui.drawing import Drawing
 from danqing.ui.fields import ASPECTS, NAMES
+from danqing.ui.office import Office
+from danqing.ui.preset_boxes import PresetBoxes
 from danqing.ui.routes import Routes
 from danqing.ui.session import Session
 from danqing.ui.shell import Shell
+from danqing.ui.stock import Stock
 from danqing.ui.theme import theme
 from danqing.ui.units import UNITS
 from danqing.ui.units import box as unit_box
@@ -34,11 +37,27 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).parent / "static"
 
 SENT = ("send_img2img", "send_inpaint", "send_extras")
-ASKED = ("style_name", "tokens", "info_none", "well_none", *IN_BROWSER)
-SPOKEN = ("close", "previous", "next", "download", "copy", "copied", "use", "lost", "error_title", *SENT, *ASKED)
+ASKED = ("style_name", "preset_name", "tokens", "info_none", "well_none")
+SPOKEN = (
+    "close",
+    "previous",
+    "next",
+    "download",
+    "copy",
+    "copied",
+    "use",
+    "lost",
+    "error_title",
+    *SENT,
+    *ASKED,
+    *IN_BROWSER,
+)
 """Words that the script in the browser says."""
 
-SCRIPTS, STYLES = ("page", "wells", "control", "pose", "writing", "shelves"), ("danqing", "desk", "control")
+SCRIPTS, STYLES = (
+    ("page", "wells", "control", "pose", "writing", "shelves", "office", "people"),
+    ("danqing", "desk", "control", "office", "people"),
+)
 """Files of `static` that go into the head, in order."""
 
 WELLS = ("init", "inpaint_image", "extras_images", "info_image", *(unit_box(n, "image") for n in range(UNITS)))
@@ -59,7 +78,8 @@ def mount(app: FastAPI, context: UiContext) -> None:
     if context.cache is not None:
         context.cache.mkdir(parents=True, exist_ok=True)
         os.environ["GRADIO_TEMP_DIR"] = str(context.cache)
-    Routes(context).add_to(app)
+    for routes in (Routes(context), Office(context), Stock(context)):
+        routes.add_to(app)
     demo = build(context, Board())
     gr.mount_gradio_app(
         app,
@@ -159,6 +179,7 @@ def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None
         handler = boxes.interrogate(name)
         board[f"interrogate_{name}"].click(handler, seen, [board["prompt"]], **QUIET)
     _styles(board, boxes)
+    _presets(demo, board, PresetBoxes(boxes), filled)
     _in_browser(board, boxes)
     fills(demo.load, boxes.first_look, board.some("draft"), filled)
     watches(fills(demo.load, drawing.resume, board.some("session"), shown).success)
@@ -173,6 +194,17 @@ def _styles(board: Board, boxes: Boxes) -> None:
     kept = [board["styles"], board["style_name"]]
     named.then(boxes.style_save, board.some("prompt", "negative_prompt", "style_name"), kept, **QUIET)
     board["style_delete"].click(boxes.style_delete, board.some("styles"), kept, **QUIET)
+
+
+def _presets(demo: gr.Blocks, board: Board, boxes: PresetBoxes, filled: list[Any]) -> None:
+    """All boxes under a name, and back."""
+    kept = [board["preset"], board["preset_name"]]
+    asked = board.some(*NAMES, *board.plugged, "preset_name")
+    named = board["preset_save"].click(None, [], [board["preset_name"]], js="() => window.danqing.askPreset()", **QUIET)
+    named.then(boxes.save, asked, kept, **QUIET)
+    board["preset_delete"].click(boxes.delete, board.some("preset"), kept, **QUIET)
+    board["preset"].input(boxes.load, board.some("preset", "model"), filled, **QUIET)
+    demo.load(boxes.first, board.some("preset"), [board["preset"]], **QUIET)
 
 
 def _in_browser(board: Board, boxes: Boxes) -> None:
@@ -206,6 +238,8 @@ def _head() -> str:
     """Style, scripts and words of the parts that live in the browser; Gradio would rewrite the selectors of a `css`."""
     spoken = json.dumps({key: words.both(key) for key in SPOKEN})
     scripts = "\n".join((STATIC / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
-    styles = "\n".join((STATIC / f"{name}.css").read_text("utf-8") for name in STYLES) + extensions.style()
+    styles = (
+        "\n".join((STATIC / f"{name}.css").read_text("utf-8") for name in STYLES) + extensions.style() + header.styles()
+    )
     script = scripts.replace("__WORDS__", spoken)
     return f'<meta name="color-scheme" content="light dark"><style>{styles}</style><script>{script}</script>'

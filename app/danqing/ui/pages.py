@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from danqing.api.options import Option
 from danqing.library.controls import Controls
 from danqing.library.embeddings import Embeddings
 from danqing.library.networks import Networks
+from danqing.library.previews import preview_of
 from danqing.library.vaes import vae_files
 from danqing.options import DrawOptions
 from danqing.ui.render import prompt_of
@@ -64,6 +66,9 @@ class _Row:
     hash: str = ""
     note: str = ""
     action: str = ""
+    picture: str = ""
+    tools: str = ""
+    file: str = ""
 
 
 def models(context: UiContext, language: Language, *, uploads: bool = False) -> str:
@@ -71,8 +76,8 @@ def models(context: UiContext, language: Language, *, uploads: bool = False) -> 
 
     `uploads`: whether the reader may add files.
     """
-    return (_upload(language) if uploads else "") + "".join(
-        _section(kind, folder, list(rows), language)
+    return (_upload(language) + _fetching(language) if uploads else "") + "".join(
+        _section(kind, folder, [_tools(context.data, kind, row, uploads, language) for row in rows], language)
         for kind, folder, rows in (
             ("checkpoint", "models/Stable-diffusion", _checkpoints(context)),
             ("vae", "models/VAE", (_Row(name, path) for name, path in vae_files(context.data).items())),
@@ -94,6 +99,34 @@ def _upload(language: Language) -> str:
         f'<select aria-label="{word}">{kinds}</select><label class="dq-button">{word}<input type="file" hidden></label>'
         "<progress max='1' value='0' hidden></progress><span role='status'></span></div>"
     )
+
+
+def _fetching(language: Language) -> str:
+    """Where the manifest opens, and where a file that was deleted can be brought back."""
+    said, undo = say("model_deleted", language, name="{name}"), say("undo", language)
+    return (
+        f'<div class="dq-model-gone" data-said="{escape(said)}" hidden><span role="status"></span><button type="button"'
+        f' class="dq-button" data-office="model-restore">{escape(undo)}</button></div>'
+        f'<section><button type="button" class="dq-button" data-office="manifest">{escape(say("manifest", language))}'
+        "</button><div data-manifest hidden></div></section>"
+    )
+
+
+def _tools(data: Path, kind: str, row: _Row, admin: bool, language: Language) -> _Row:
+    """The row with its picture, and with what an administrator may do with a file that lies in its kind's folder."""
+    folder = data / KINDS[kind][0]
+    if row.path is None or not row.path.is_file() or not row.path.is_relative_to(folder):
+        return row
+    name = row.path.relative_to(folder).as_posix()
+    if not name.lower().endswith(KINDS[kind][1]):
+        return row
+    picture = f"/ui/models/preview/{kind}/{quote(name)}" if preview_of(row.path) else ""
+    acts = (("model_preview", "model-preview"), ("model_delete", "model-delete")) if admin else ()
+    cells = "".join(
+        f'<button type="button" class="dq-tool" data-office="{act}">{escape(say(word, language))}</button>'
+        for word, act in acts
+    )
+    return replace(row, picture=picture, tools=cells, file=f'data-file data-kind="{kind}" data-name="{escape(name)}"')
 
 
 def _checkpoints(context: UiContext) -> Iterable[_Row]:
@@ -136,9 +169,11 @@ def _row(row: _Row, language: Language) -> str:
         if row.action
         else ""
     )
+    picture = f'<img src="{escape(row.picture)}" alt="" loading="lazy">' if row.picture else ""
     return (
-        f"<tr><td>{escape(row.name)}</td><td><code>{escape(row.hash)}</code></td><td>{_size(row.path)}</td>"
-        f"<td>{escape(row.note)}</td><td>{use}</td></tr>"
+        f'<tr {row.file}><td><div class="dq-model-card">{picture}<span>{escape(row.name)}</span></div></td>'
+        f"<td><code>{escape(row.hash)}</code></td><td>{_size(row.path)}</td><td>{escape(row.note)}</td>"
+        f'<td><div class="dq-row-tools">{row.tools}{use}</div></td></tr>'
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -23,13 +22,12 @@ from danqing.prompt.terms import has_chinese, matching, translated
 from danqing.prompt.tokenizer import default_tokenizer
 from danqing.request import input_path
 from danqing.ui import browser, pages, uploads
+from danqing.ui.answers import body_of, html, reader
 from danqing.ui.wording import translates
-from danqing.ui.words import language_for
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from danqing.errors import Language
     from danqing.ui.context import UiContext
 
 PAGE = 60
@@ -41,11 +39,6 @@ SPOOL = 32 * MEGABYTE
 
 ZIP_MOST = 500
 """Pictures in one archive."""
-
-
-def reader(request: Request) -> Language:
-    """The language of whoever sent this."""
-    return language_for(request.headers)
 
 
 class Routes:
@@ -109,7 +102,7 @@ class Routes:
 
     async def send(self, request: Request) -> Response:
         """A finished picture of this owner as an input picture."""
-        wanted = await _body(request)
+        wanted = await body_of(request)
         picture = await asyncio.to_thread(self.context.service.gallery.get, str(wanted.get("picture", "")))
         owner = self.context.owner_of(request)
         if picture.owner != owner:
@@ -118,7 +111,7 @@ class Routes:
 
     async def words(self, request: Request) -> Response:
         """How long both prompts are in tokens, and their translations where the model needs one."""
-        wanted = await _body(request)
+        wanted = await body_of(request)
         return JSONResponse(await asyncio.to_thread(self._words, wanted))
 
     def _words(self, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +141,7 @@ class Routes:
 
     async def networks(self, request: Request) -> Response:
         """The browser of LoRAs, embeddings and hypernetworks."""
-        return _html(await asyncio.to_thread(browser.html, self.context, reader(request)))
+        return html(await asyncio.to_thread(browser.html, self.context, reader(request)))
 
     async def gallery(self, request: Request) -> Response:
         """A page of this owner's pictures."""
@@ -161,18 +154,18 @@ class Routes:
         owner = self.context.owner_of(request)
         found = await asyncio.to_thread(self._shelf().search, owner, words, before=moment, limit=PAGE, favourites=only)
         liked = await asyncio.to_thread(self._shares().favourites, owner)
-        return _html(pages.gallery(found, liked, reader(request), more=len(found) == PAGE))
+        return html(pages.gallery(found, liked, reader(request), more=len(found) == PAGE))
 
     async def like(self, request: Request) -> Response:
         """Makes a picture a favourite of its owner, or no longer one."""
-        wanted = await _body(request)
+        wanted = await body_of(request)
         owner, picture = self.context.owner_of(request), str(wanted.get("picture", ""))
         await asyncio.to_thread(self._shares().like, owner, picture, wanted.get("liked") is True)
         return JSONResponse({})
 
     async def pictures(self, request: Request) -> Response:
         """Deletes pictures or brings them back."""
-        wanted = await _body(request)
+        wanted = await body_of(request)
         ids = [str(one) for one in wanted.get("ids", [])][:ZIP_MOST]
         act = self._shelf().restore if wanted.get("restore") else self._shelf().discard
         count = await asyncio.to_thread(act, self.context.owner_of(request), ids)
@@ -200,7 +193,7 @@ class Routes:
     async def models(self, request: Request) -> Response:
         """What is on disk."""
         may = self.context.steers(request)
-        return _html(await asyncio.to_thread(pages.models, self.context, reader(request), uploads=may))
+        return html(await asyncio.to_thread(pages.models, self.context, reader(request), uploads=may))
 
     async def upload(self, request: Request) -> Response:
         """A piece of a model's file; the last one has it checked and put into its folder."""
@@ -220,11 +213,11 @@ class Routes:
         """This reader's options as a form."""
         client = self.context.client_of(request)
         values = await asyncio.to_thread(self.context.options.of, client) if self.context.options else {}
-        return _html(pages.settings(values, self.context.option_table(), reader(request)))
+        return html(pages.settings(values, self.context.option_table(), reader(request)))
 
     async def set_options(self, request: Request) -> Response:
         """Keeps options for this reader."""
-        wanted, options = await _body(request), self.context.options
+        wanted, options = await body_of(request), self.context.options
         if options is not None:
             allowed = {key: value for key, value in wanted.items() if key in pages.SHOWN}
             await asyncio.to_thread(options.set, self.context.client_of(request), options.checked(allowed))
@@ -235,21 +228,3 @@ def _pieces(file: IO[bytes]) -> Iterator[bytes]:
     with file:
         while piece := file.read(MEGABYTE):
             yield piece
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    """
-    Raises:
-        DanqingError: `invalid_field`, for what is no JSON object.
-    """
-    try:
-        found = json.loads(await request.body())
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise DanqingError("invalid_field", field="body", reason="JSON object")
-    return found
-
-
-def _html(text: str) -> Response:
-    return Response(text, media_type="text/html; charset=utf-8", headers={"Cache-Control": "no-store"})

@@ -14,6 +14,8 @@ import gradio as gr
 from danqing.errors import DanqingError, Language, chosen_language
 from danqing.ui.words_control import CONTROL
 from danqing.ui.words_desk import DESK
+from danqing.ui.words_office import OFFICE
+from danqing.ui.words_people import PEOPLE
 from danqing.ui.words_scripts import SCRIPT_WORDS
 from danqing.ui.words_shelves import SHELVES
 
@@ -91,7 +93,7 @@ PAGE: Mapping[str, tuple[str, str]] = {
     "lost": ("The connection to the server was lost; trying again…", "与服务器的连接已断开，正在重新连接…"),
 }
 
-WORDS: Mapping[str, tuple[str, str]] = {**PAGE, **DESK, **CONTROL, **SHELVES, **SCRIPT_WORDS}
+WORDS: Mapping[str, tuple[str, str]] = {**PAGE, **OFFICE, **PEOPLE, **DESK, **CONTROL, **SHELVES, **SCRIPT_WORDS}
 """All words of the page."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from danqing.ui.components.controls import radio
+from danqing.ui import plugs
 from danqing.ui.components.icons import icon
 from danqing.ui.render import bilingual
 from danqing.ui.words import both, label
@@ -16,8 +16,11 @@ from danqing.ui.words import both, label
 if TYPE_CHECKING:
     from danqing.ui.board import Board
 
-TABS = ("txt2img", "img2img", "inpaint", "extras", "info", "gallery", "models", "settings")
-"""The first four share the desk; the others are pages of their own."""
+DESK = ("txt2img", "img2img", "inpaint", "extras")
+"""Tabs that share the desk; the others are pages of their own."""
+OFFICE = ("merge", "plugins", "system")
+"""Tabs of administrators; the extensions are shown to everybody."""
+TABS = (*DESK, "info", "gallery", "models", "settings", "people", *OFFICE)
 
 LOGO = Path(__file__).parent.parent / "static" / "logo.svg"
 
@@ -34,7 +37,18 @@ def build(board: Board) -> None:
             board.add("refresh", icon("refresh", "dq-refresh"))
         gr.HTML(_language(), elem_id="dq-language", apply_default_css=False)
         gr.HTML(_switch(), elem_id="dq-theme", apply_default_css=False)
-    radio(board, "tab", [(tab, tab) for tab in TABS], TABS[0], elem_id="dq-tabs")
+    more = [(gr.I18n()(key), key) for key in plugs.tabs()]
+    choices = [*((label(tab), tab) for tab in TABS), *more]
+    tabs = gr.Radio(choices, value=TABS[0], label=label("tab"), elem_id="dq-tabs", min_width=120)
+    board.add("tab", tabs)
+
+
+def styles() -> str:
+    """The rules that show the desk on its tabs, and every page on its own."""
+    desk = ", ".join(f'[data-tab="{tab}"]' for tab in DESK)
+    pages = [tab for tab in (*TABS, *plugs.tabs()) if tab not in DESK]
+    hidden = "\n".join(f'body:not([data-tab="{tab}"]) #dq-page-{tab} {{ display: none !important; }}' for tab in pages)
+    return f"body:not({desk}) #dq-desk {{ display: none; }}\n{hidden}"
 
 
 def _mark() -> str:

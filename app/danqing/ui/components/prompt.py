@@ -48,6 +48,11 @@ def _styles(board: Board) -> None:
         board.add("style_save", icon("style_save", "dq-style-save"))
         board.add("style_delete", icon("style_delete", "dq-style-delete"))
     text(board, "style_name", elem_classes="dq-hidden", container=False)
+    with gr.Row(elem_id="dq-preset-row"):
+        menu(board, "preset", [], None, scale=1)
+        board.add("preset_save", icon("preset_save", "dq-preset-save"))
+        board.add("preset_delete", icon("preset_delete", "dq-preset-delete"))
+    text(board, "preset_name", elem_classes="dq-hidden", container=False)
     menu(board, "options_pasted", [], [], multiselect=True, allow_custom_value=True)
     radio(board, "translate", [(f"translate_{one}", one) for one in TRANSLATE], "auto", elem_classes="dq-segments")
 

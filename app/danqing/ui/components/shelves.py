@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from danqing.ui import plugs
+from danqing.ui.components.header import OFFICE
 from danqing.ui.components.wells import well
 from danqing.ui.render import bilingual
 from danqing.ui.words import both
@@ -25,8 +27,17 @@ def build(board: Board) -> None:
         ("models", ""),
         ("settings", _search("search_settings", "settings")),
     ):
-        with gr.Column(elem_id=f"dq-page-{name}", elem_classes="dq-page"):
-            gr.HTML(f'{tools}<div class="dq-shelf" data-shelf="{name}"></div>', apply_default_css=False)
+        _page(name, tools)
+    for name in ("people", *OFFICE):
+        _page(name)
+    for name, (_, tab) in plugs.tabs().items():
+        # The script asks the plug-in for what stands in it.
+        _page(name, more=f'data-plug data-title="{escape(tab.name)}"')
+
+
+def _page(name: str, tools: str = "", more: str = "") -> None:
+    with gr.Column(elem_id=f"dq-page-{name}", elem_classes="dq-page"):
+        gr.HTML(f'{tools}<div class="dq-shelf" data-shelf="{name}" {more}></div>', apply_default_css=False)
 
 
 def _information() -> str:

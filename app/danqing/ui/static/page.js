@@ -174,14 +174,14 @@ window.danqing = (() => {
     }
   }
 
-  const PAGES = ['info', 'gallery', 'models', 'settings'];
+  const DESK = ['txt2img', 'img2img', 'inpaint', 'extras'];
 
   function keys(event) {
     if (event.key === 'Enter' && event.altKey) document.querySelector('#dq-skip-picture')?.click();
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       const button = document.body.dataset.tab === 'extras' ? '#dq-enlarge' : '#dq-generate';
-      if (!PAGES.includes(document.body.dataset.tab)) document.querySelector(button)?.click();
+      if (DESK.includes(document.body.dataset.tab)) document.querySelector(button)?.click();
     }
     const free = !document.querySelector('dialog[open]') && !event.target.closest?.('[role=listbox],[aria-expanded=true]');
     if (event.key === 'Escape' && free && stage()?.dataset.state === 'busy') document.querySelector('#dq-interrupt')?.click();

@@ -9,7 +9,7 @@
     const image = ['img2img', 'inpaint'].includes(tab);
     const script = image ? ofImage : ofText;
     Object.assign(document.body.dataset, { tab, script: (script || '').replace(/[^a-z0-9]/g, '-') });
-    if (['gallery', 'models', 'settings'].includes(tab) && opened !== tab) load(tab);
+    if (shelf(tab) && opened !== tab) page.load(tab);
     opened = tab;
   };
   let opened = 'txt2img';
@@ -17,17 +17,27 @@
   // Opens a tab as a click on it does.
   page.choose = (tab) => document.querySelector(`#dq-tabs input[value="${tab}"]`)?.click();
 
-  async function load(name, before = '') {
+  const load = page.load = async (name, before = '') => {
     const frame = shelf(name);
     if (!frame) return;
     const search = document.querySelector(`[data-search="${name}"]`);
     const liked = name === 'gallery' && document.querySelector('[data-liked]').checked ? '1' : '';
-    const answer = await fetch(`/ui/${name}?q=${encodeURIComponent(search?.value || '')}&before=${before}&liked=${liked}`);
+    const path = 'plug' in frame.dataset ? `/ui/plug/${name}` : `/ui/${name}?q=${encodeURIComponent(search?.value || '')}&before=${before}&liked=${liked}`;
+    const answer = await fetch(path);
+    if (!answer.ok) return page.refused(frame, answer);
     const text = await answer.text();
     if (before) frame.querySelector('.dq-older')?.replaceWith(document.createRange().createContextualFragment(text)); else frame.innerHTML = text;
     if (name === 'gallery') marks();
     if (name === 'settings') narrow(search);
-  }
+    page.loaded?.(name, frame);
+  };
+
+  // Why a page is not shown, in its place.
+  page.refused = async (frame, answer) => {
+    const told = await answer.json().catch(() => ({}));
+    const line = Object.assign(document.createElement('p'), { className: 'dq-none', textContent: told.detail || told.errors || answer.status });
+    frame.replaceChildren(line);
+  };
 
   function marks() {
     const count = chosen().length;

@@ -4,9 +4,9 @@
   const wells = new Map();
   const shot = (name) => `/ui/inputs/${name}`;
 
-  async function ask(path, body, type) {
+  async function ask(path, body, type, form = 'json') {
     const answer = await fetch(path, { method: 'POST', body, headers: { 'Content-Type': type } });
-    const told = await answer.json();
+    const told = await answer[answer.ok ? form : 'json']();
     if (!answer.ok) throw new Error(told.errors || (typeof told.detail === 'string' && told.detail) || answer.statusText);
     return told;
   }

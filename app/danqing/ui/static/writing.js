@@ -157,6 +157,7 @@
   }
 
   page.askStyle = () => window.prompt(page.say('style_name')) || '';
+  page.askPreset = () => window.prompt(page.say('preset_name')) || '';
   page.paste = (text) => window.danqingTriggers.stage('paste', { text });
 
   async function dropped(event) {

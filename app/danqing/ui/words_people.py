@@ -1,0 +1,53 @@
+"""Words of the tab of logins: one's own, and for administrators everybody's; in English and in Chinese."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PEOPLE: Mapping[str, tuple[str, str]] = {
+    "people": ("People", "用户"),
+    "people_alone": (
+        "No login is asked here: whoever reaches this address is the same person. Start with --users login to have users.",
+        "当前未启用登录：能打开此地址的人都视为同一个人。用 --users login 启动即可区分用户。",
+    ),
+    "people_mine": ("My account", "我的账号"),
+    "people_as": ("{name}, {role}", "{name}，{role}"),
+    "people_out": ("Log out", "退出登录"),
+    "people_password": ("Another password", "更换密码"),
+    "people_old": ("Present password", "当前密码"),
+    "people_new": ("New password", "新密码"),
+    "people_change": ("Change", "更换"),
+    "people_changed": ("It is changed. Please log in again.", "密码已更换，请重新登录。"),
+    "people_ends": ("Every login of this user ends.", "该用户的所有登录都会结束。"),
+    "people_sessions": ("Where I am logged in", "我的登录"),
+    "people_here": ("this browser", "当前浏览器"),
+    "people_end": ("End", "结束"),
+    "people_end_all": ("End all", "全部结束"),
+    "people_tokens": ("Tokens for programs", "程序令牌"),
+    "people_token_name": ("What it is for", "用途"),
+    "people_scope": ("What it may do", "权限"),
+    "people_scope_read": ("look only", "仅查看"),
+    "people_scope_draw": ("draw", "绘图"),
+    "people_scope_metrics": ("metrics only", "仅监控数据"),
+    "people_scope_admin": ("everything", "全部"),
+    "people_make": ("Make a token", "创建令牌"),
+    "people_once": ("Shown this once only. Keep it now:", "仅显示这一次，请立即保存："),
+    "people_no_tokens": ("There is none yet.", "还没有令牌。"),
+    "people_revoke": ("Revoke", "吊销"),
+    "people_all": ("Everybody", "所有用户"),
+    "people_name": ("Name", "用户名"),
+    "people_role": ("Role", "角色"),
+    "people_role_admin": ("administrator", "管理员"),
+    "people_role_artist": ("artist", "画师"),
+    "people_role_api": ("program (API only)", "程序（仅接口）"),
+    "people_jobs": ("Jobs at once", "同时任务数"),
+    "people_images": ("Pictures a job", "每任务图片数"),
+    "people_weight": ("Share", "份额"),
+    "people_usual": ("usual", "默认"),
+    "people_in": ("May come in", "允许登录"),
+    "people_add": ("Add a user", "添加用户"),
+    "people_reset": ("New password", "重设密码"),
+    "people_reset_for": ("New password for {name} (10 characters or more)", "{name} 的新密码（至少 10 个字符）"),
+    "people_oidc": ("through OpenID Connect", "通过 OpenID Connect"),
+    "people_export": ("Everything I have, as a zip", "打包导出我的全部作品"),
+}
