@@ -1,6 +1,6 @@
 """Reasons inside errors, in Chinese: what pydantic and our own checks say of a value, sentence by sentence.
 
-A reason travels in English, as the one who checked said it. What stands in no row here (a library's own words, a name) stays as it is.
+A reason travels in English, as whoever checked said it. What stands in no row here (a library's own words) stays as it is.
 """
 
 from __future__ import annotations
