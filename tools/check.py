@@ -61,7 +61,15 @@ def stages() -> list[Stage]:
     elsewhere = [TESTS / name for name in (*ENGINE, *DOORS, *IMAGE, "browser", "box")]
     tool = [sys.executable, "-m"]
     return [
-        Stage("lint", [[*tool, "ruff", "check", "."], [*tool, "ruff", "format", "--check", "."], [*tool, "mypy"]]),
+        Stage(
+            "lint",
+            [
+                [*tool, "ruff", "check", "."],
+                [*tool, "ruff", "format", "--check", "."],
+                [*tool, "mypy"],
+                [sys.executable, "tools/audit.py"],
+            ],
+        ),
         # Side by side where nothing of the machine's is shared: a file of tests stays with one worker.
         Stage("units", [pytest(TESTS, *(f"--ignore={path}" for path in elsewhere), *TWO)]),
         Stage("engine", [pytest(*_existing(ENGINE), *TWO)]),

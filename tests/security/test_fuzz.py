@@ -35,10 +35,8 @@ FUZZ = settings(
 )
 LIMIT_PIXELS = 2**16
 
-PIECES = st.sampled_from(
-    [*"()[]{}<>:|,\\\n\"'", "AND", "BREAK", ":1.5)", "<lora:x:1>", "[a:b:0.5]"]
-    + ["Negative prompt:", "Steps: 20", "Seed: 1", "Size: 8x8"]
-)
+WORDS = ["AND", "BREAK", ":1.5)", "<lora:x:1>", "[a:b:0.5]", "Negative prompt:", "Steps: 20", "Seed: 1", "Size: 8x8"]
+PIECES = st.sampled_from([*"()[]{}<>:|,\\\n\"'", *WORDS])
 TEXTS = st.lists(st.one_of(PIECES, st.text(max_size=8)), max_size=60).map(" ".join)
 
 

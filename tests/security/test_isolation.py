@@ -28,6 +28,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/users/{name}": {"jobs": 5},
     "/v1/account/password": {"old": "wrong", "new": "something long enough"},
     "/v1/tokens": {"name": "x", "scopes": ["read"]},
+    "/v1/datasets/{name}/captions": {"file": "x.png", "caption": "x"},
     "/ui/send": {"picture": "PICTURE"},
     "/ui/like": {"picture": "PICTURE", "liked": True},
 }
@@ -39,6 +40,15 @@ def routes(app: Any) -> list[tuple[str, str]]:
     found = {(method.upper(), path) for path, methods in app.openapi()["paths"].items() for method in methods}
     found |= {route for route in _walk(app.routes, "") if not route[1].startswith("/images/")}
     return sorted(found | {("GET", "/healthz"), ("GET", "/readyz")})
+
+
+def example_of(app: Any, method: str, path: str) -> dict[str, Any] | None:
+    """The example body that the description has for a route."""
+    told = app.openapi()
+    body = told["paths"].get(path, {}).get(method.lower(), {}).get("requestBody", {}).get("content", {})
+    schema = body.get("application/json", {}).get("schema", {})
+    found = told["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], {}).get("examples")
+    return found[0] if found else None
 
 
 def _walk(found: Any, prefix: str) -> Iterator[tuple[str, str]]:
@@ -79,7 +89,8 @@ async def _status(home: House, method: str, path: str, name: str) -> int:
     if path in ("/healthz", "/readyz"):
         # The front door answers these before the app; without it they are no routes.
         return 200
-    body = json.dumps(BODIES[path]).replace("PICTURE", home.things["picture"]).encode() if path in BODIES else b"[]"
+    wanted = BODIES.get(path) or (example_of(home.app, method, path) if row_of(method, path).need == "train" else None)
+    body = json.dumps(wanted or []).replace("PICTURE", home.things["picture"]).encode()
     home.logins.sessions.open("ann")
     things = {**home.things, "session_id": home.logins.sessions.of("ann")[0].id}
     things |= {"name": "ann"} if path.startswith("/v1/users") else {}

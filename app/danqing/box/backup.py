@@ -33,6 +33,8 @@ DATABASE = "danqing.db"
 PARTS = ("outputs", "inputs", "embeddings", "interrogate", "settings.toml", "styles.csv", "options.json")
 """What belongs to users, below the data folder; what is missing is passed over. Models are large and can be fetched again."""
 SECRETS = ("secrets/admin.hash",)
+USERS = "secrets/users.db"
+"""Who may log in; without their sessions, some of which may have been ended since."""
 MODELS = "models"
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -58,7 +60,7 @@ def save(data: Path, target: Path, *, models: bool = False, logins: bool = False
 
     Args:
         models: also what lies in `models/` (links to the image's own are left out).
-        logins: also the password's hash.
+        logins: also the password's hash and the users.
 
     Raises:
         DanqingError: `cannot_write`; BoxError: `no_room`.
@@ -68,6 +70,8 @@ def save(data: Path, target: Path, *, models: bool = False, logins: bool = False
         copy = Path(folder) / DATABASE
         version = _copy_database(data / DATABASE, copy)
         files = [(DATABASE, copy)] if version else []
+        users = Path(folder) / "users.db"
+        files += [(USERS, users)] if logins and _copy_users(data / USERS, users) else []
         files += [(path.relative_to(data).as_posix(), path) for part in parts for path in _below(data / part)]
         _check_room(target.parent, sum(path.stat().st_size for _, path in files))
         half = Path(folder) / "backup.tar.gz"
@@ -84,6 +88,16 @@ def _copy_database(source: Path, target: Path) -> int:
         copy_database(connection, target)
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version
+
+
+def _copy_users(source: Path, target: Path) -> bool:
+    if not _copy_database(source, target):
+        return False
+    with contextlib.closing(sqlite3.connect(target)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("DELETE FROM session")
+        connection.commit()
+    return True
 
 
 def _below(path: Path) -> Iterator[Path]:
@@ -192,7 +206,7 @@ def _manifest(source: Path) -> dict[str, Any]:
 
 def _check_name(name: str) -> None:
     path = PurePosixPath(name)
-    known = (DATABASE, *PARTS, MODELS, *SECRETS)
+    known = (DATABASE, *PARTS, MODELS, *SECRETS, USERS)
     if (
         path.is_absolute()
         or ".." in path.parts
@@ -242,6 +256,8 @@ def _swap(folder: Path, data: Path, aside: Path, head: dict[str, Any]) -> None:
     for path in [*_below(folder / MODELS), *_below(folder / "secrets")]:
         target = data / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
+        for journal in (f"{target.name}-wal", f"{target.name}-shm"):
+            target.with_name(journal).unlink(missing_ok=True)
         path.replace(target)
     for path in (data / name for name in (*names, MODELS, "secrets") if (data / name).exists()):
         for file in (path, *_all(path)):

@@ -28,6 +28,7 @@ PEOPLE: Mapping[str, tuple[str, str]] = {
     "people_scope": ("What it may do", "权限"),
     "people_scope_read": ("look only", "仅查看"),
     "people_scope_draw": ("draw", "绘图"),
+    "people_scope_train": ("draw and train", "绘图与训练"),
     "people_scope_metrics": ("metrics only", "仅监控数据"),
     "people_scope_admin": ("everything", "全部"),
     "people_make": ("Make a token", "创建令牌"),
