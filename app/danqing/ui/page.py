@@ -19,12 +19,14 @@ from danqing.ui.components import extensions, header, parameters, pictures, prom
 from danqing.ui.drawing import Drawing
 from danqing.ui.fields import ASPECTS, NAMES
 from danqing.ui.office import Office
+from danqing.ui.people import People
 from danqing.ui.preset_boxes import PresetBoxes
 from danqing.ui.routes import Routes
 from danqing.ui.session import Session
 from danqing.ui.shell import Shell
 from danqing.ui.stock import Stock
 from danqing.ui.theme import theme
+from danqing.ui.training import TrainingTab
 from danqing.ui.units import UNITS
 from danqing.ui.units import box as unit_box
 from danqing.ui.words_control import IN_BROWSER
@@ -55,8 +57,8 @@ SPOKEN = (
 """Words that the script in the browser says."""
 
 SCRIPTS, STYLES = (
-    ("page", "wells", "control", "pose", "writing", "shelves", "office", "people"),
-    ("danqing", "desk", "control", "office", "people"),
+    ("page", "wells", "control", "pose", "writing", "shelves", "office", "people", "train"),
+    ("danqing", "desk", "control", "office", "people", "train"),
 )
 """Files of `static` that go into the head, in order."""
 
@@ -78,7 +80,7 @@ def mount(app: FastAPI, context: UiContext) -> None:
     if context.cache is not None:
         context.cache.mkdir(parents=True, exist_ok=True)
         os.environ["GRADIO_TEMP_DIR"] = str(context.cache)
-    for routes in (Routes(context), Office(context), Stock(context)):
+    for routes in (Routes(context), Office(context), Stock(context), TrainingTab(context), People(context)):
         routes.add_to(app)
     demo = build(context, Board())
     gr.mount_gradio_app(
