@@ -138,6 +138,7 @@ PASSED_ON = {
     "gallery": "danqing.jobs.gallery_cli",
     "library": "danqing.library.cli",
     "token": "danqing.client.tokens",
+    "user": "danqing.client.users",
 }
 """Commands that hand the rest of the line over to a group of their own, and where that is."""
 
