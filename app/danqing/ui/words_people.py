@@ -50,5 +50,7 @@ PEOPLE: Mapping[str, tuple[str, str]] = {
     "people_reset": ("New password", "重设密码"),
     "people_reset_for": ("New password for {name} (10 characters or more)", "{name} 的新密码（至少 10 个字符）"),
     "people_oidc": ("through OpenID Connect", "通过 OpenID Connect"),
+    "people_share": ("Share a link", "分享链接"),
+    "people_shared": ("Whoever has this link sees the picture for a day:", "持有此链接的人一天内可以看到图片："),
     "people_export": ("Everything I have, as a zip", "打包导出我的全部作品"),
 }

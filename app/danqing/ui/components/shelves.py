@@ -25,6 +25,7 @@ def build(board: Board) -> None:
     for name, tools in (
         ("gallery", _gallery_tools()),
         ("models", ""),
+        ("train", ""),
         ("settings", _search("search_settings", "settings")),
     ):
         _page(name, tools)
@@ -55,9 +56,16 @@ def _gallery_tools() -> str:
     return (
         f'<div class="dq-shelf-tools">{_search("search", "gallery")}'
         f'<label><input type="checkbox" data-liked>{bilingual("only_favourites")}</label>'
-        f'<span class="dq-chosen" hidden><b></b> {bilingual("selected")} {chosen}</span>'
+        f'<span class="dq-chosen" hidden><b></b> {bilingual("selected")} {chosen}'
+        f"{_share()}</span>"
         f'<span class="dq-gone" hidden><b></b> {bilingual("deleted")} {_button("undo", "undo")}</span></div>'
     )
+
+
+def _share() -> str:
+    english, chinese = (escape(text) for text in both("people_shared"))
+    data = f'data-share data-en="{english}" data-zh="{chinese}"'
+    return f'<button type="button" class="dq-button" {data}>{bilingual("people_share")}</button>'
 
 
 def _search(word: str, shelf: str) -> str:

@@ -41,10 +41,22 @@
     setTimeout(() => row.classList.remove('dq-saved'), 1200);
   }
 
+  // Links to the chosen pictures, to be copied from a box of the browser's own.
+  async function share(button) {
+    const links = [];
+    for (const one of document.querySelectorAll('.dq-piece input:checked')) {
+      const id = one.closest('.dq-piece').querySelector('.dq-thumb').dataset.id;
+      links.push(location.origin + (await send('POST', `/v1/images/${id}/share`, { hours: 24 })).path);
+    }
+    if (links.length) prompt(button.dataset[document.documentElement.lang.startsWith('zh') ? 'zh' : 'en'], links.join(' '));
+  }
+
   const told = (work) => work.catch((error) => { page.notice(error.message); again(); });
   document.addEventListener('click', (event) => {
     const button = event.target.closest?.('[data-people]'), reset = event.target.closest?.('[data-reset-password]');
     if (button) told(act(button));
+    const sharing = event.target.closest?.('[data-share]');
+    if (sharing) share(sharing).catch((error) => page.notice(error.message));
     if (reset) {
       const password = prompt(reset.dataset.resetPassword);
       if (password) told(send('PATCH', reset.closest('[data-user]').dataset.user, { password }).then(again));
