@@ -31,6 +31,7 @@ UI = Path(danqing.ui.__file__).parent
 SAME_IN_BOTH = {"eta", "vae"}
 BUILT = (
     "interrogate_",
+    "train_",
     "title_",
     "arg_",
     "choice_",

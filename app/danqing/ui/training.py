@@ -118,10 +118,8 @@ def page(models: Iterable[tuple[str, str]], language: Language) -> str:
     return (
         f'<div class="dq-train" data-words="{escape(words)}"><p class="dq-note">{t("train_intro")}</p>'
         f'<div class="dq-train-desk"><form class="dq-train-form" novalidate>{_data(t)}{_what(t, models)}'
-        f"<div class='dq-train-fields'>{''.join(map(t.field, FIRST))}</div>"
-        f"<details class='dq-train-more'><summary>{t('train_more')}</summary>"
-        f"<div class='dq-train-fields'>{''.join(map(t.field, MORE))}</div></details>"
-        f'<p class="dq-train-need" role="status"></p><button type="submit" class="dq-button dq-strong">{t("train_start")}</button></form>'
+        '<p class="dq-train-need" role="status"></p>'
+        f'<button type="submit" class="dq-button dq-strong">{t("train_start")}</button></form>'
         f'<section class="dq-train-mine"><h2>{t("train_mine")}</h2><div class="dq-train-jobs"></div></section></div></div>'
     )
 
@@ -129,7 +127,7 @@ def page(models: Iterable[tuple[str, str]], language: Language) -> str:
 def _data(t: _Words) -> str:
     return (
         f'<fieldset><legend>{t("train_data")}</legend><div class="dq-train-pick">'
-        f'<label>{t("train_set")}<select data-set></select></label>'
+        f"<label>{t('train_set')}<select data-set></select></label>"
         f'<label data-new hidden>{t("train_set_name")}<input type="text" data-set-name maxlength="60"></label>'
         f'<button type="button" class="dq-button" data-train-do="remove" hidden>{t("train_set_remove")}</button></div>'
         f'<label class="dq-train-drop" tabindex="0">{t("train_drop")}<input type="file" multiple hidden'
@@ -149,7 +147,9 @@ def _what(t: _Words, models: Iterable[tuple[str, str]]) -> str:
         f'<label class="dq-train-field">{t("train_f_name")}<input type="text" data-field="name" maxlength="99" required></label>'
         f'<label class="dq-train-field">{t("train_f_model")}<select data-field="model">{choices}</select></label>'
         f'<label class="dq-train-field">{t("train_preset")}<select data-preset>{t.options(machines)}</select></label>'
-        "</div></fieldset>"
+        f"</div><div class='dq-train-fields'>{''.join(map(t.field, FIRST))}</div>"
+        f"<details class='dq-train-more'><summary>{t('train_more')}</summary>"
+        f"<div class='dq-train-fields'>{''.join(map(t.field, MORE))}</div></details></fieldset>"
     )
 
 
@@ -199,5 +199,3 @@ class _Words:
 def known_fields() -> set[str]:
     """Names of the recipe's fields that the form has."""
     return {field.name for field in (*FIRST, *MORE)} | {"method", "name", "model"}
-
-

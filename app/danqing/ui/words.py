@@ -18,6 +18,7 @@ from danqing.ui.words_office import OFFICE
 from danqing.ui.words_people import PEOPLE
 from danqing.ui.words_scripts import SCRIPT_WORDS
 from danqing.ui.words_shelves import SHELVES
+from danqing.ui.words_training import TRAINING
 
 PAGE: Mapping[str, tuple[str, str]] = {
     # Head of the page
@@ -93,7 +94,7 @@ PAGE: Mapping[str, tuple[str, str]] = {
     "lost": ("The connection to the server was lost; trying again…", "与服务器的连接已断开，正在重新连接…"),
 }
 
-WORDS: Mapping[str, tuple[str, str]] = {**PAGE, **OFFICE, **PEOPLE, **DESK, **CONTROL, **SHELVES, **SCRIPT_WORDS}
+WORDS: Mapping[str, tuple[str, str]] = {**PAGE, **OFFICE, **PEOPLE, **DESK, **CONTROL, **SHELVES, **SCRIPT_WORDS, **TRAINING}
 """All words of the page."""
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 TRAINING: Mapping[str, tuple[str, str]] = {
     "train": ("Train", "训练"),
     "train_intro": (
-        "Teach the model something from a dozen pictures: a person, a thing, a style. The result is a file that works here and in "
-        "other programs.",
+        "Teach the model something from a dozen pictures: a person, a thing, a style. The result is a file that works here and "
+        "in other programs.",
         "用十来张图片教会模型新东西：人物、物品或画风。得到的文件在这里和其他软件中都能使用。",
     ),
     "train_data": ("Pictures", "图片"),
@@ -60,7 +60,10 @@ TRAINING: Mapping[str, tuple[str, str]] = {
     "train_pause": ("Pause", "暂停"),
     "train_resume": ("Go on", "继续"),
     "train_cancel": ("Cancel", "取消"),
-    "train_cancel_sure": ("Cancel this training? What it has learned so far is lost.", "取消该训练？已学到的内容将丢失。"),
+    "train_cancel_sure": (
+        "Cancel this training? What it has learned so far is lost.",
+        "取消该训练？已学到的内容将丢失。",
+    ),
     "train_samples": ("Samples", "样图"),
     "train_result": ("Made: {files}", "已生成：{files}"),
     "train_chart": ("Loss by step", "各步损失"),

@@ -20,7 +20,7 @@ DESK = ("txt2img", "img2img", "inpaint", "extras")
 """Tabs that share the desk; the others are pages of their own."""
 OFFICE = ("merge", "plugins", "system")
 """Tabs of administrators; the extensions are shown to everybody."""
-TABS = (*DESK, "info", "gallery", "models", "settings", "people", *OFFICE)
+TABS = (*DESK, "info", "gallery", "models", "train", "settings", "people", *OFFICE)
 
 LOGO = Path(__file__).parent.parent / "static" / "logo.svg"
 
