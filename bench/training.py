@@ -1,7 +1,6 @@
 """What the four methods teach danqing-mini from twelve drawn pictures, judged by pixels, and what else changes.
 
-Every picture is drawn by the engine from a prompt, as a user's would be. `--shape` takes one step of each method on a model of
-SD 1.5's shape with random weights instead.
+Every picture is drawn by the engine from a prompt, as a user's would be. `bench.training_shape` has SD 1.5's shape.
 """
 
 from __future__ import annotations
@@ -60,11 +59,23 @@ class Case:
 PRIOR: dict[str, Any] = {"class_prompt": class_prompts(48), "class_pictures": 48}
 
 CASES = (
-    Case("textual_inversion", THING, "", {}),
-    Case("lora", STAR, f"<lora:{WORD}:1>", PRIOR),
-    Case("dreambooth", STAR, "", PRIOR),
-    Case("dreambooth_lora", STAR, f"<lora:{WORD}:1>", PRIOR),
-    Case("hypernetwork", STYLE, f"<hypernet:{WORD}:1>", PRIOR),
+    Case("textual_inversion", THING, "", {"steps": 200}),
+    Case("lora", STAR, f"<lora:{WORD}:1>", PRIOR | {"steps": 200}),
+    Case("dreambooth", STAR, "", PRIOR | {"steps": 120, "learning_rate": 2e-4}),
+    Case(
+        "dreambooth_lora",
+        STAR,
+        f"<lora:{WORD}:1>",
+        PRIOR
+        | {"steps": 120, "learning_rate": 2e-3, "rank": 4}
+        | {"train_text_encoder": True, "text_encoder_learning_rate": 2e-4},
+    ),
+    Case(
+        "hypernetwork",
+        STYLE,
+        f"<hypernet:{WORD}:1>",
+        PRIOR | {"steps": 250, "learning_rate": 3e-3, "hypernetwork_activation": "swish"},
+    ),
 )
 
 
@@ -207,7 +218,7 @@ def run(cases: Sequence[Case], count: int, keep: Path | None, fields: dict[str, 
         work = keep or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
         base, unasked = base_of(work, asked, count)
-        shared: Path | None = None
+        shared = next(work.glob("*/training/*/class"), None)
         for case in cases:
             root = work / case.key
             training = train(case, root, work / "pictures" / case.key, shared, **fields)

@@ -219,9 +219,10 @@ def activation_bytes(recipe: TrainRequest, architecture: Architecture, resolutio
     resnets = [RESNET[precision] * (b.inputs + b.outputs) * (side / b.shrink) ** 2 for b in _resnets(unet)]
     stacks = [ATTENTION[kind, precision] * w * d * (side / s) ** 2 for w, s, d in _transformers(unet)]
     if recipe.gradient_checkpointing:
+        # The inputs of blocks, and what stands around the blocks of each stack; then the largest block anew.
         kept = sum(b.inputs * (side / b.shrink) ** 2 for b in _resnets(unet))
-        kept += sum(w * d * (side / s) ** 2 for w, s, d in _transformers(unet))
-        unet_bytes = kept * BYTES[recipe.precision] * CHECKPOINTED + max(resnets) + max(stacks)
+        kept += sum(w * (4 + d) * (side / s) ** 2 for w, s, d in _transformers(unet))
+        unet_bytes = kept * BYTES[recipe.precision] + max(resnets) + max(stacks)
     else:
         unet_bytes = sum(resnets) + sum(stacks)
     if recipe.is_lora and recipe.conv_rank:
@@ -232,7 +233,3 @@ def activation_bytes(recipe: TrainRequest, architecture: Architecture, resolutio
         text = 77.0 * tower.layers * (ATTENTION[kind, precision] * tower.width)
         text = text / 8 if recipe.gradient_checkpointing and recipe.train_text_encoder else text
     return recipe.batch_size * (unet_bytes + text) * SLACK
-
-
-CHECKPOINTED = 1.1
-"""Kept inputs of checkpointed blocks, skip connections included, over the blocks' own inputs."""

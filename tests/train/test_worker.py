@@ -1,0 +1,151 @@
+"""The worker as a process: killed, resumed, told to pause, out of room; and what it says of all that."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from danqing.errors import DanqingError
+from danqing.train import files
+from danqing.train.folder import Training
+from danqing.train.progress import Recorder, losses, read
+
+from .conftest import begin, go_on
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def start(training: Training, root: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "danqing.train.worker", str(training.path), "--data", str(root), "--device", "cpu"]
+    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE)
+
+
+def wait_for(training: Training, process: subprocess.Popen[bytes], steps: int) -> None:
+    while len(losses(training.rows())) < steps:
+        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        time.sleep(0.005)
+
+
+def test_a_killed_training_ends_with_the_same_curve(root: Path) -> None:
+    """kill -9 in the middle; busy, so that it cannot run away from us. Losses agree to a millionth."""
+    fields = {"method": "lora", "steps": 12, "save_every": 2, "ema": 0.9, "share": 0.1, "schedule": "linear"}
+    through = begin(root, **fields)
+    go_on(through, root)
+    killed = begin(root, **fields)
+    killed.busy.touch()
+    process = start(killed, root)
+    wait_for(killed, process, 5)
+    assert killed.state() == "running"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert killed.state() == "queued"
+    assert killed.checkpoint.is_file()
+    with killed.progress.open("ab") as file:
+        file.write(b'{"step":9,"steps":12,"lo')  # a line that the kill tore
+    killed.busy.unlink()
+    go_on(killed, root)
+    assert losses(killed.rows()) == pytest.approx(losses(through.rows()), abs=1e-6)
+    assert list(losses(killed.rows())) == list(range(1, 13))
+    rows = killed.rows()
+    resumed = next(row for row in rows if row.get("event") == "resumed")
+    assert resumed["step"] in (4, 6, 8, 10)
+    assert len(rows) > len(through.rows())
+
+
+def test_a_pause_saves_and_says_so(root: Path) -> None:
+    training = begin(root, method="textual_inversion", steps=1000, share=0.1)
+    training.busy.touch()
+    process = start(training, root)
+    wait_for(training, process, 1)
+    process.terminate()
+    assert process.wait() == 0
+    assert training.state() == "paused"
+    last = training.rows()[-1]
+    assert (last.get("event"), training.checkpoint.is_file()) == ("paused", True)
+    assert last["step"] < 1000
+
+
+def test_a_failure_is_written_down(root: Path, tmp_path: Path) -> None:
+    """No pictures, said by the process that a door starts."""
+    training = begin(root, method="lora", data=str(tmp_path))
+    process = start(training, root)
+    assert process.wait() == 1
+    failure = training.failure()
+    assert failure is not None
+    assert failure.code == "train_no_pictures"
+    assert json.loads((training.path / "failed.json").read_text("utf-8"))["code"] == "train_no_pictures"
+    assert training.state() == "failed"
+
+
+def test_a_full_disk_in_the_middle_of_saving_loses_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel refuses to let a file grow: the state saved before stays, and the training goes on from it."""
+    fields = {"method": "lora", "steps": 4, "save_every": 2}
+    training = begin(root, **fields)
+    go_on(training, root, until=2)
+    saved = training.checkpoint.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(saved) // 2, hard))
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(DanqingError) as caught:
+            go_on(training, root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert caught.value.code == "disk_full"
+    assert training.checkpoint.read_bytes() == saved
+    assert [path.name for path in training.checkpoint.parent.iterdir()] == ["state.pt"]
+    through = begin(root, **fields)
+    go_on(through, root)
+    go_on(training, root)
+    assert losses(training.rows()) == losses(through.rows())
+    monkeypatch.setattr(files, "ROOM", 2**60)
+    with pytest.raises(DanqingError) as caught:
+        files.save_torch(training.path / "x.pt", {})
+    assert caught.value.code == "disk_full"
+
+
+def test_a_result_meets_a_file_of_its_name(root: Path, tmp_path: Path) -> None:
+    """Its own from before a kill is taken as it is; another's is left alone."""
+    made, target = tmp_path / "made", tmp_path / "there" / "x.pt"
+    made.write_bytes(b"ours")
+    files.publish(made, target)
+    files.publish(made, target)
+    target.unlink()
+    target.write_bytes(b"theirs")
+    with pytest.raises(DanqingError) as caught:
+        files.publish(made, target)
+    assert caught.value.code == "train_name_taken"
+    assert target.read_bytes() == b"theirs"
+
+
+def test_samples_and_saves_are_told(root: Path) -> None:
+    fields = {
+        "sample_every": 1,
+        "sample_prompts": ("a [name]", "grass"),
+        "sample_steps": 1,
+        "save_every": 1,
+        "steps": 2,
+    }
+    training = begin(root, method="hypernetwork", **fields)
+    go_on(training, root)
+    told = [row for row in training.rows() if "event" in row]
+    assert [row["event"] for row in told] == ["sample", "saved", "sample"]
+    assert told[0]["files"] == ["samples/000001-0.png", "samples/000001-1.png"]
+    assert all((training.path / name).is_file() for row in told for name in row.get("files", ()))
+
+
+def test_a_torn_line_is_cut_off_before_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "progress.jsonl"
+    path.write_bytes(b'{"step":1,"steps":2}\n{"step":2')
+    assert len(read(path)) == 1
+    Recorder(path).append({"step": 2, "steps": 2, "loss": 0.25})
+    assert [row["step"] for row in read(path)] == [1, 2]
