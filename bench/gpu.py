@@ -304,11 +304,15 @@ TITLES = {
 
 
 def publish(card: str, tables: dict[str, Table]) -> None:
-    """Write docs/benchmarks-gpu.md: figures of a card, with the command that gives them."""
-    parts = [f"# Figures of a GPU\n\n{card}. `.venv/bin/python -m bench.gpu`. SD 1.5's shapes, random weights.\n"]
-    parts += [f"\n## {TITLES[name]}\n\n{markdown(rows)}" for name, rows in tables.items()]
-    parts.append("\n" + ", ".join(f"{key} {value}" for key, value in machine().items()) + "\n")
-    (ROOT / "docs/benchmarks-gpu.md").write_text("".join(parts), "utf-8")
+    """Write docs/benchmarks-gpu.md and its Chinese sister: figures of a card, with the command that gives them."""
+    body = "".join(f"\n## {TITLES[name]}\n\n{markdown(rows)}" for name, rows in tables.items())
+    facts = "\n" + ", ".join(f"{key} {value}" for key, value in machine().items()) + "\n"
+    heads = {
+        "benchmarks-gpu.md": f"# Figures of a GPU\n\n{card}. `.venv/bin/python -m bench.gpu`. SD 1.5's shapes, random weights.\n",
+        "benchmarks-gpu.zh-CN.md": f"# 显卡实测\n\n{card}。`.venv/bin/python -m bench.gpu`，SD 1.5 的形状，随机权重。\n",
+    }
+    for name, head in heads.items():
+        (ROOT / "docs" / name).write_text(head + body + facts, "utf-8")
 
 
 def main() -> None:

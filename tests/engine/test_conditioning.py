@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from danqing.engine.calls import Encode
 from danqing.engine.conditioning import Conditionings, conditionings
-from danqing.engine.encoding import encode
+from danqing.engine.encoding import ChunkMemory, encode
 from danqing.engine.models import TextEncoder, load
 from danqing.library.embeddings import Embeddings
 from danqing.library.index import Library
@@ -26,6 +26,7 @@ from danqing.prompt.chunks import Cutter
 from danqing.prompt.emphasis import Emphasis
 from danqing.prompt.networks import without_tags
 from danqing.prompt.tokenizer import EOS, default_tokenizer, tokenizer_of
+from danqing.prompt.triggers import Triggers
 from danqing.request import GenerateRequest
 
 from . import tiny
@@ -211,6 +212,7 @@ class Towers:
     """A model as far as prompts see it."""
 
     encoders: tuple[TextEncoder, ...]
+    key: str = "towers"
 
 
 SDXL = Towers((TextEncoder("clip_l", tower(16), EOS), TextEncoder("open_clip_g", tower(24, 24), 0)))
@@ -270,3 +272,46 @@ def test_a_pair_of_vectors_goes_to_both_encoders(tmp_path: Path) -> None:
     assert not torch.allclose(context[2:, :16], bare[2:, :16])
     assert not torch.allclose(context[2:, 16:], bare[2:, 16:])
     assert reader.read("a lonelyword").infotext == {}
+
+
+def test_a_chunk_is_encoded_once_for_all_prompts_that_have_it(reader: Reader) -> None:
+    cutter = Cutter(default_tokenizer(), reader.embeddings.triggers("clip_l", (("clip_l", 64),)), Emphasis.ORIGINAL)
+    memory = ChunkMemory()
+    ran: list[int] = []
+    handle = reader.model.text.register_forward_pre_hook(
+        lambda module, args, kwargs: ran.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+
+    def context(*prompts: str, skip: int = 1) -> torch.Tensor:
+        call = Encode(reader.model, tuple(cutter.cut(prompt) for prompt in prompts), skip)
+        return encode([call], CPU, memory)[0][0].context
+
+    try:
+        with torch.inference_mode():
+            first = context("a cat BREAK on a red roof")
+            assert ran == [2]
+            assert torch.equal(context("a cat BREAK on a red roof"), first)
+            assert ran == [2]  # both were known
+            mixed = context("a dog BREAK on a red roof")
+            assert ran == [2, 1]  # the roof was
+            assert torch.equal(mixed[77:], first[77:])
+            alone = encode([Encode(reader.model, (cutter.cut("a dog BREAK on a red roof"),), 1)], CPU)[0][0].context
+            assert (mixed - alone).abs().max() < 1e-5
+            context("a cat BREAK on a red roof", skip=2)
+            assert ran == [2, 1, 2, 2]  # another layer is another encoding
+            memory.forget("another model")
+            context("a cat BREAK on a red roof")
+            memory.forget(reader.model.key)
+            context("a cat BREAK on a red roof")
+            assert ran == [2, 1, 2, 2, 2]
+    finally:
+        handle.remove()
+
+
+def test_the_memory_of_chunks_is_bounded() -> None:
+    memory = ChunkMemory(most=1)
+    with torch.inference_mode():
+        for prompt in ("a cat", "a dog", "a cat"):
+            cutter = Cutter(tokenizer_of("open_clip_h"), Triggers(), Emphasis.NONE)
+            encode([Encode(SD2, (cutter.cut(prompt),), 1)], CPU, memory)
+    assert len(memory._kept) == 1

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from danqing.engine.device import CPU, GIB, DeviceFacts, class_of, cpu_features, facts_of, precision
+from danqing.engine.device import (
+    CPU,
+    GIB,
+    DeviceFacts,
+    attending,
+    class_of,
+    cpu_features,
+    facts_of,
+    precision,
+    tune,
+)
 
 T4 = DeviceFacts("cuda", "Tesla T4", (7, 5), 15 * GIB, torch="2.13.0+cu130 cuda 13.0")
 A10G = replace(T4, name="NVIDIA A10G", capability=(8, 6), memory=22 * GIB)
@@ -71,3 +81,33 @@ def test_features_are_read_from_the_kernels_list(tmp_path: Path) -> None:
     path.write_text("Features : fp asimd\n")
     assert cpu_features(path) == ("asimd",)
     assert cpu_features(tmp_path / "absent") == ()
+
+
+def test_attention_tries_the_kernels_of_the_class() -> None:
+    def enabled() -> tuple[bool, ...]:
+        found = torch.backends.cuda
+        return found.cudnn_sdp_enabled(), found.flash_sdp_enabled(), found.mem_efficient_sdp_enabled()
+
+    usual = enabled()
+    with attending(class_of(T4)):
+        assert enabled() == (False, False, True)
+    with attending(class_of(A10G)):
+        assert enabled() == (False, True, True)
+    with attending(class_of(H200)):
+        assert enabled() == (True, True, True)
+    with attending(CPU):
+        assert enabled() == usual
+    assert enabled() == usual
+
+
+def test_half_sums_are_asked_for_and_only_where_they_pay() -> None:
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_fp16_accumulation
+    try:
+        tune(class_of(A10G), half_sums=False)
+        tune(class_of(H200), half_sums=True)
+        assert matmul.allow_fp16_accumulation == before
+        tune(class_of(A10G), half_sums=True)
+        assert matmul.allow_fp16_accumulation
+    finally:
+        matmul.allow_fp16_accumulation = before

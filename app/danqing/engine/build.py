@@ -60,7 +60,10 @@ class Workshop:
         self.library = Library(data)
         activate(Plugins(data, "engine")).find()
         self.studio = Studio.of(data, self.library)
-        self.runner = Runner(self.device, settings.get_int("engine_threads"), self._compiled(data, settings))
+        self.runner = Runner(
+            self.device, settings.get_int("engine_threads"), self._compiled(data, settings), self.device_class
+        )
+        device.tune(self.device_class, half_sums=settings.get_bool("engine_half_sums"))
         self.models = ModelStore(self._load, settings.get_int("engine_models"), self.runner.forget, self._load_vae)
         self._interrogators = Interrogators(data, self.device)
         self._checker = SafetyChecker(data, self.device) if settings.get_bool("safety_checker") else None

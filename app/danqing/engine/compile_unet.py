@@ -90,9 +90,9 @@ def _with_slot(module: nn.Linear | nn.Conv2d, down: torch.Tensor, up: torch.Tens
         return lambda x: (
             functional.linear(x, module.weight, module.bias) + functional.linear(functional.linear(x, down), up)
         )
+    # As products and not as convolutions: inductor fixes the sizes of a convolution's weight, and with them the rank.
     return lambda x: (
-        functional.conv2d(x, module.weight, module.bias)
-        + functional.conv2d(functional.conv2d(x, down[..., None, None]), up[..., None, None])
+        functional.conv2d(x, module.weight, module.bias) + (up @ (down @ x.flatten(2))).unflatten(2, x.shape[2:])
     )
 
 

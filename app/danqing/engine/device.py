@@ -6,6 +6,7 @@ Which cards do what: NVIDIA, CUDA C++ Programming Guide, "Compute Capabilities",
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Precision = Literal["float32", "float16", "bfloat16"]
 Attention = Literal["cudnn", "flash", "efficient", "math"]
@@ -124,6 +126,28 @@ def prepared(network: Any, row: DeviceClass) -> Any:
     if row.channels_last:
         network.to(memory_format=torch.channels_last)
     return network
+
+
+KERNELS = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+
+
+def attending(row: DeviceClass) -> contextlib.AbstractContextManager[Any]:
+    """Within the context attention runs on the first of the class's kernels that takes the shapes."""
+    if not row.attention:
+        return contextlib.nullcontext()
+    return sdpa_kernel([KERNELS[name] for name in row.attention], set_priority=True)
+
+
+def tune(row: DeviceClass, *, half_sums: bool) -> None:
+    """Settings of the whole process. half_sums: let matrix products sum in float16 where the class is faster that way; what it
+    does to pictures has not been measured."""
+    if row.half_accumulation and half_sums:
+        torch.backends.cuda.matmul.allow_fp16_accumulation = True
 
 
 def placed(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,11 +29,51 @@ class _Encoded:
     pooled: torch.Tensor | None
 
 
-def encode(calls: Sequence[Encode], device: torch.device) -> list[tuple[Conditioning, ...]]:
+class ChunkMemory:
+    """What the text encoders made of chunks not long ago: prompts that differ in one chunk share the others, and nearly all share
+    the empty one.
+
+    Args:
+        most: chunks kept, a quarter of a megabyte each.
+    """
+
+    def __init__(self, most: int = 128) -> None:
+        self._most = most
+        self._kept: OrderedDict[tuple[Any, ...], tuple[torch.Tensor, torch.Tensor | None]] = OrderedDict()
+
+    def encoded(
+        self, owner: tuple[Any, ...], chunks: Sequence[Chunk], run: Callable[[Sequence[Chunk]], _Encoded]
+    ) -> _Encoded:
+        """The chunks' encodings; `run` makes those that are not known. owner: model, adapters, and whatever else has a say."""
+        keys = [(*owner, chunk.tokens, chunk.vectors) for chunk in chunks]
+        missing = dict(zip(keys, chunks, strict=True))
+        missing = {key: chunk for key, chunk in missing.items() if key not in self._kept}
+        if missing:
+            made = run(list(missing.values()))
+            pooled = made.pooled if made.pooled is not None else [None] * len(missing)
+            self._kept.update(zip(missing, zip(made.hidden, pooled, strict=True), strict=True))
+        rows = [self._kept[key] for key in keys]
+        for key in keys:
+            self._kept.move_to_end(key)
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+        ends = [end for _, end in rows if end is not None]
+        return _Encoded(torch.stack([hidden for hidden, _ in rows]), torch.stack(ends) if ends else None)
+
+    def forget(self, model: str | None = None) -> None:
+        """Let go of a model's chunks, or of all."""
+        for key in [key for key in self._kept if model is None or key[0] == model]:
+            del self._kept[key]
+
+
+def encode(
+    calls: Sequence[Encode], device: torch.device, memory: ChunkMemory | None = None
+) -> list[tuple[Conditioning, ...]]:
     """A conditioning for every prompt of every call; all calls are of one model and one clip skip.
 
-    Chunks that several prompts share are encoded once.
+    Chunks that several prompts share are encoded once; those in `memory` not again.
     """
+    memory = memory or ChunkMemory()
     model: Model = calls[0].model
     places: dict[Chunk, int] = {EMPTY: 0}
     tables = [_table(call, places) for call in calls]
@@ -42,7 +84,9 @@ def encode(calls: Sequence[Encode], device: torch.device) -> list[tuple[Conditio
     found = []
     for order, encoder in enumerate(model.encoders):
         read = [chunk.second or chunk for chunk in chunks] if order else chunks
-        found.append(_run(encoder, read, calls[0].clip_skip, len(model.encoders) > 1, device))
+        skip, of_two = calls[0].clip_skip, len(model.encoders) > 1
+        owner = (model.key, order, skip, calls[0].adapters, calls[0].tiling)
+        found.append(memory.encoded(owner, read, partial(_run, encoder, skip=skip, of_two=of_two, device=device)))
     return [_answer(call, table, chunks, found) for call, table in zip(calls, tables, strict=True)]
 
 

@@ -14,6 +14,7 @@ import torch
 from danqing.engine import encoding, feature_cache, memory, offload, unet, vae
 from danqing.engine.calls import Conditioning, Denoise, Encode, Row
 from danqing.engine.compiled import CompiledUnets
+from danqing.engine.device import CPU, DeviceClass, attending
 from danqing.engine.models import Model
 from danqing.engine.patching import Patcher
 from danqing.engine.scheduler import Kind
@@ -31,13 +32,18 @@ class Runner:
         device: where the networks are.
         threads: CPU threads, 0 for one per core.
         compiled: the compiled code of models in memory; None draws eagerly.
+        row: how networks run on the device.
     """
 
-    def __init__(self, device: torch.device, threads: int = 0, compiled: CompiledUnets | None = None) -> None:
+    def __init__(
+        self, device: torch.device, threads: int = 0, compiled: CompiledUnets | None = None, row: DeviceClass = CPU
+    ) -> None:
         self.device = device
         if threads:
             torch.set_num_threads(threads)
+        self._row = row
         self._patcher = Patcher()
+        self._chunks = encoding.ChunkMemory()
         self.compiled = compiled or CompiledUnets(None)
         self.kept_elsewhere: list[Callable[[], object]] = []
         """What else `relax` calls."""
@@ -72,11 +78,13 @@ class Runner:
         """Drop what is remembered of a model that leaves memory."""
         for key in [key for key in self._conditionings if key[0] == model.key]:
             del self._conditionings[key]
+        self._chunks.forget(model.key)
         self.compiled.forget(model)
 
     def relax(self) -> None:
         """Let go of what is kept for speed alone, and hand the memory back to the device."""
         self._conditionings.clear()
+        self._chunks.forget()
         self._patcher.forget()
         self.compiled.relax()
         if "danqing.upscale.networks" in sys.modules:
@@ -116,7 +124,10 @@ class Runner:
         slots = [row.features for row in rows]
         if call.caching == "reuse":
             return feature_cache.reused(batch.step, slots)
-        with feature_cache.keeping(call.model.unet, slots) if call.caching else contextlib.nullcontext():
+        with (
+            attending(self._row),
+            feature_cache.keeping(call.model.unet, slots) if call.caching else contextlib.nullcontext(),
+        ):
             return unet.eager(batch)
 
     def _by_compiled(self, call: Denoise, batch: unet.Batch) -> torch.Tensor | None:
@@ -138,7 +149,9 @@ class Runner:
 
     def _encode(self, calls: Sequence[Encode]) -> list[tuple[Conditioning, ...]]:
         with self._patcher.patched(calls[0].model, calls[0].adapters, "text"):
-            answers = [tuple(one.on(self.device) for one in row) for row in encoding.encode(calls, self.device)]
+            answers = [
+                tuple(one.on(self.device) for one in row) for row in encoding.encode(calls, self.device, self._chunks)
+            ]
         for call, answer in zip(calls, answers, strict=True):
             self._conditionings[_encode_key(call)] = answer
         while len(self._conditionings) > CONDITIONINGS:

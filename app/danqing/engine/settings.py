@@ -74,6 +74,12 @@ ROWS: tuple[Setting, ...] = (
         600000,
     ),
     Setting(
+        "engine_half_sums",
+        False,
+        "Sum matrix products in float16 on cards that are faster so (8.6, 8.9); what it does to pictures is not measured.",
+        "在更快的显卡（8.6、8.9）上以 float16 累加矩阵乘积；对画面的影响尚未测量。",
+    ),
+    Setting(
         "engine_compiled",
         "auto",
         "Use compiled networks where `danqing box compile` has made some that are faster here: auto or off.",
