@@ -35,7 +35,8 @@ class Desk:
         from danqing.box.logs import versions
         from danqing.box.places import Places
 
-        return dict(versions(Places.here()))
+        found = versions(Places.here())
+        return {**found, "system": str(found["system"]).partition("=")[2].strip('"')}
 
     def bundle(self, told: Mapping[str, object]) -> bytes:
         """A .tar.gz of what was `told`, versions and the log; every text of it went through the cleaning of secrets."""

@@ -18,10 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
 import pytest
 import typer.main
 
 from danqing import app, cli, errors, plugins
+from danqing.engine.build import Workshop
+from danqing.engine.protocol import Message
+from danqing.engine.settings import ROWS as ENGINE_ROWS
+from danqing.plugins import Reader, loading
+from danqing.request import LIMITS, GenerateRequest
+from danqing.settings import Settings
+from tests.conftest import give_model
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -128,8 +136,41 @@ def test_every_setting_and_error_is_documented(chinese: bool) -> None:
 @both
 def test_every_hook_is_documented(chinese: bool) -> None:
     hooks = [name for name in vars(plugins.Hooks) if name.startswith("danqing_")]
-    assert len(hooks) >= 3
-    assert [name for name in hooks if f"`{name}(" not in page("design", chinese)] == []
+    assert len(hooks) >= 14
+    assert [name for name in hooks if f"`{name}(" not in page("plugins", chinese)] == []
+
+
+@both
+def test_the_plugin_of_the_documents_works(chinese: bool, tmp_path: Path) -> None:
+    """The worked example, installed as a folder, draws its grain in a real engine."""
+    text = page("plugins", chinese)
+    folder = tmp_path / "plugins" / "film_grain"
+    folder.mkdir(parents=True)
+    for name, code in re.findall(
+        r"^`(plugin\.toml|plugin\.py|engine\.py)`\n\n```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE
+    ):
+        (folder / name).write_text(code, "utf-8")
+    before = loading.active()
+    give_model(tmp_path)
+    heard: list[Message] = []
+    workshop = Workshop(tmp_path, Settings((*LIMITS, *ENGINE_ROWS), {"engine_threads": 1}), heard.append)
+    try:
+        assert {one.name: one.error for one in loading.active().all() if one.name == "film_grain"} == {"film_grain": ""}
+        base = GenerateRequest(prompt="a red star", steps=2, width=64, height=64, seed=3)
+        workshop.engine.submit("plain", base)
+        grain = base.model_copy(update={"plugins": {"film grain": {"on": True, "amount": 0.5}}})
+        workshop.engine.submit("grain", grain)
+        workshop.engine.finish()
+        images = {one.body["job"]: one for one in heard if one.body["event"] == "image"}
+        assert images["grain"].body["facts"]["extra"]["Film grain"] == 0.5
+        pixels = [np.frombuffer(images[job].blobs[0], np.uint8).astype(int) for job in ("plain", "grain")]
+        assert 5 < np.abs(pixels[0] - pixels[1]).mean() < 40
+        (tab,) = [tab for tab in loading.active().tabs() if tab.name == "Film grain"]
+        for _ in loading.active().calls("danqing_after_picture", {"path": "x.png", "infotext": "Film grain: 0.5"}):
+            pass
+        assert tab.render(Reader("zh", "ann", tmp_path)) == "<p>带颗粒的图片：1</p>"
+    finally:
+        loading.activate(before)
 
 
 PASSED_ON = {

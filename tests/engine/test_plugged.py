@@ -14,6 +14,8 @@ import pytest
 import skimage
 from PIL import Image, ImageDraw
 
+from danqing.control import catalog as control
+from danqing.control.maps import detect
 from danqing.engine import catalog
 from danqing.gallery import inputs
 from danqing.plugins.loading import activate, active
@@ -28,7 +30,7 @@ SIDE = 128
 BASE = GenerateRequest(prompt="a circle", steps=2, sampler="Euler", width=64, height=64, seed=5)
 
 PLUGIN = """
-from danqing.plugins import Box, Sampler, Script, Upscaler, hookimpl
+from danqing.plugins import Box, Preprocessor, Sampler, Script, Upscaler, hookimpl
 
 @hookimpl
 def danqing_scripts():
@@ -42,6 +44,10 @@ def danqing_samplers():
 @hookimpl
 def danqing_upscalers():
     return [Upscaler("Blocks", 2.0)]
+
+@hookimpl
+def danqing_preprocessors():
+    return [Preprocessor("mirror", ("Tile",))]
 """
 ENGINE = """
 from danqing.plugins import Result, hookimpl
@@ -58,6 +64,10 @@ def danqing_sample(name, x, course):
 def danqing_upscale(name, image, scale):
     if name == "Blocks":
         return image.resize((image.width * 2, image.height * 2), 0)
+
+@hookimpl
+def danqing_preprocess(name, image, resolution):
+    return image.transpose(0).resize((resolution, resolution)) if name == "mirror" else None
 
 @hookimpl
 def danqing_draw_script(name, request, args):
@@ -110,6 +120,15 @@ def test_an_upscaler_of_a_plugin_enlarges(plugged: Bench, tiny_data: Path) -> No
     picture = plugged.draw(job=request)["job"].images[0]
     assert picture.shape == (64, 64, 3)
     assert np.array_equal(picture[::2, ::2], picture[1::2, 1::2])
+
+
+def test_a_preprocessor_of_a_plugin_makes_maps(plugged: Bench, tiny_data: Path) -> None:
+    assert "mirror" in [row.name for row in control.of_type("Tile")]
+    assert "mirror" not in [row.name for row in control.of_type("Depth")]
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:, :4] = 255
+    made = detect(tiny_data, "mirror", image, resolution=8, a=0.5, b=0.5)
+    assert np.array_equal(made, image[:, ::-1])
 
 
 def test_a_script_of_a_plugin_asks_for_pictures_and_hands_them_out(plugged: Bench) -> None:

@@ -83,8 +83,8 @@ class ControlLists:
 
     async def modules(self, alias_names: bool = False) -> Response:
         """Preprocessors with their sliders, by name or by label."""
-        names = [row.label if alias_names else row.name for row in catalog.ROWS]
-        details = {name: _detail(row) for name, row in zip(names, catalog.ROWS, strict=True)}
+        names = [row.label if alias_names else row.name for row in catalog.rows()]
+        details = {name: _detail(row) for name, row in zip(names, catalog.rows(), strict=True)}
         return SafeJson({"module_list": names, "module_detail": details})
 
     async def types(self) -> Response:

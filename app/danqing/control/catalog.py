@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from danqing.errors import DanqingError
+from danqing.plugins.loading import active
 
-How = Literal["plain", "network", "vision", "absent"]
+How = Literal["plain", "network", "vision", "absent", "plugin"]
 """plain: no weights. network: weights of its own. vision: an image encoder reads the picture.
 absent: not built, or what it would feed is not."""
 
@@ -287,13 +288,21 @@ NOT_DETECTED = frozenset({"clip_vision", "revision_clipvision", "revision_ignore
 """Modules that the extension refuses to run by themselves."""
 
 
+def rows() -> tuple[Row, ...]:
+    """Ours, then those of plug-ins."""
+    taken = {row.name for row in ROWS}
+    return ROWS + tuple(
+        Row(one.name, "plugin", one.types, SIZED) for one in active().preprocessors() if one.name not in taken
+    )
+
+
 def find(name: str) -> Row:
     """A preprocessor by its name or its label, also by the label without what stands in brackets.
 
     Raises:
         DanqingError: `unknown_preprocessor`.
     """
-    for row in ROWS:
+    for row in rows():
         if name in (row.name, row.label):
             return row
     for row in ROWS:
@@ -316,7 +325,7 @@ def settings_of(row: Row, processor_res: float = -1, threshold_a: float = -1, th
 
 def of_type(kind: str) -> tuple[Row, ...]:
     """The preprocessors of a control type, "none" first."""
-    return tuple(row for row in ROWS if kind == "All" or row.name == "none" or kind in row.types)
+    return tuple(row for row in rows() if kind == "All" or row.name == "none" or kind in row.types)
 
 
 def default_of(kind: str) -> Row:

@@ -11,6 +11,7 @@ from danqing.control.catalog import ROWS, Row, Values, find
 from danqing.control.plain import Pixels
 from danqing.errors import DanqingError
 from danqing.library.manifest import read_manifest
+from danqing.plugins.loading import active
 
 FOLDER = ("models", "annotators")
 
@@ -45,6 +46,8 @@ def detect(
             `annotator_missing`, `annotator_broken`.
     """
     row = known(module)
+    if row.how == "plugin":
+        return _of_plugin(row.name, plain.rgb(image), resolution)
     if row.how == "network":
         found = files_of(data, row)
         # A network needs torch, which the web process must not load.
@@ -87,6 +90,22 @@ def command(data: Path, file: str) -> str:
     name = "/".join((*FOLDER, file))
     groups = [weights.groups[-1] for weights in read_manifest().weights if weights.file == name]
     return f"python -m danqing.library.fetch --data {data} --accept-licences {groups[0]}" if groups else "-"
+
+
+def _of_plugin(name: str, image: Pixels, resolution: int) -> Pixels:
+    """
+    Raises:
+        DanqingError: `plugin_failed`.
+    """
+    from PIL import Image
+
+    told = {"name": name, "image": Image.fromarray(image), "resolution": resolution}
+    for plugin, made in active().calls("danqing_preprocess", told):
+        try:
+            return np.asarray(made.convert("RGB"))
+        except Exception as error:  # noqa: BLE001 - what is no image ends the plug-in
+            active().fail(plugin, "danqing_preprocess", error)
+    raise DanqingError("plugin_failed", name=name, reason="danqing_preprocess")
 
 
 def _plain(

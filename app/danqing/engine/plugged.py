@@ -175,16 +175,6 @@ def upscaled(name: str, pixels: Pixels, scale: float) -> Pixels:
     return _image_of(name, "danqing_upscale", told)
 
 
-def control_map(name: str, pixels: Pixels, resolution: int) -> Pixels:
-    """The control map that a plug-in's preprocessor makes. Blocks.
-
-    Raises:
-        DanqingError: `plugin_failed`.
-    """
-    told = {"name": name, "image": Image.fromarray(pixels), "resolution": resolution}
-    return _image_of(name, "danqing_preprocess", told)
-
-
 def _image_of(name: str, hook: str, told: Mapping[str, Any]) -> Pixels:
     for plugin, image in active().calls(hook, told):
         try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from danqing.control.catalog import ROWS, TYPES
+from danqing.control.catalog import TYPES, rows
 from danqing.engine.scripts.axes import AXES
 from danqing.engine.scripts.table import SCRIPTS, Arg, ScriptRow
 from danqing.ui import plugs as of_plugins
@@ -96,7 +96,7 @@ def _unit(board: Board, number: int) -> None:
                 look: dict[str, Any] = {"size": "sm", "min_width": 110, "elem_id": elem(box(action))}
                 board.add(box(action), gr.Button(label(f"control_{action}"), **look))
         hidden(board, box("made"), "control_image")
-        menu(board, box("module"), [(row.label, row.name) for row in ROWS], "none", "control_module")
+        menu(board, box("module"), [(row.label, row.name) for row in rows()], "none", "control_module")
         menu(board, box("model"), [(label("none"), "None")], "None", "control_model")
         board.add(box("preview"), gr.Button(label("control_preview"), size="sm", elem_id=elem(box("preview"))))
         gr.HTML(f'<div data-map="{number}" aria-live="polite" hidden></div>', apply_default_css=False)

@@ -11,6 +11,7 @@
     Object.assign(document.body.dataset, { tab, script: (script || '').replace(/[^a-z0-9]/g, '-') });
     if (shelf(tab) && opened !== tab) page.load(tab);
     opened = tab;
+    document.querySelector(`#dq-tabs input[value="${tab}"]`)?.closest('label').scrollIntoView({ block: 'nearest', inline: 'center' });
   };
   let opened = 'txt2img';
 

@@ -9,7 +9,7 @@
   let words = {}, presets = null, sets = [], timer = 0, looking = 0, need = 0;
   const records = {};
 
-  const say = (key, values = {}) => words[key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? '');
+  const word = (key, values = {}) => words[key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? '');
   const node = (tag, props = {}, ...children) => { const made = Object.assign(document.createElement(tag), props); made.append(...children); return made; };
   const gigabytes = (bytes) => bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(1)} GB` : `${Math.ceil(bytes / 2 ** 20)} MB`;
 
@@ -64,7 +64,7 @@
     try {
       const told = await call('POST', '/v1/training/estimate', wanted);
       const values = { need: gigabytes(told.bytes), device: gigabytes(told.device_bytes) };
-      line.textContent = say(told.fits ? 'train_need' : 'train_need_too_much', values);
+      line.textContent = word(told.fits ? 'train_need' : 'train_need_too_much', values);
       line.classList.toggle('dq-train-wrong', !told.fits);
     } catch (error) {
       line.textContent = error.message;
@@ -99,7 +99,7 @@
   async function listSets(wanted) {
     sets = (await call('GET', '/v1/datasets')).datasets;
     const menu = one('[data-set]');
-    menu.replaceChildren(...sets.map((row) => node('option', { value: row.name, textContent: `${row.name} (${row.pictures})` })), node('option', { value: '', textContent: say('train_set_new') }));
+    menu.replaceChildren(...sets.map((row) => node('option', { value: row.name, textContent: `${row.name} (${row.pictures})` })), node('option', { value: '', textContent: word('train_set_new') }));
     menu.value = sets.some((row) => row.name === wanted) ? wanted : sets[0]?.name ?? '';
     await showSet();
   }
@@ -115,7 +115,7 @@
     if (!name) return show();
     try {
       const told = await call('GET', `/v1/datasets/${encodeURIComponent(name)}?resolution=${Number(one('[data-field=resolution]').value) || 0}`);
-      line.textContent = told.fatal || say('train_counts', { pictures: told.pictures.length, captions: told.captions });
+      line.textContent = told.fatal || word('train_counts', { pictures: told.pictures.length, captions: told.captions });
       line.classList.toggle('dq-train-wrong', Boolean(told.fatal));
       issues.replaceChildren(...told.issues.slice(0, 20).map((issue) => node('li', { textContent: issue.text })));
       frame.replaceChildren(...told.pictures.slice(0, 200).map((picture) => card(name, picture)));
@@ -126,8 +126,8 @@
   function card(name, picture) {
     const src = `/v1/datasets/${encodeURIComponent(name)}/pictures/${picture.name.split('/').map(encodeURIComponent).join('/')}`;
     const image = node('img', { src, alt: picture.name, loading: 'lazy', decoding: 'async', title: `${picture.name}, ${picture.width}×${picture.height}` });
-    const caption = node('textarea', { rows: 2, value: picture.caption, placeholder: say('train_caption') });
-    caption.setAttribute('aria-label', `${say('train_caption')}: ${picture.name}`);
+    const caption = node('textarea', { rows: 2, value: picture.caption, placeholder: word('train_caption') });
+    caption.setAttribute('aria-label', `${word('train_caption')}: ${picture.name}`);
     caption.addEventListener('change', async () => {
       try {
         await call('PUT', `/v1/datasets/${encodeURIComponent(name)}/captions`, { file: picture.name, caption: caption.value });
@@ -142,7 +142,7 @@
     const name = chosen() || 'pictures', line = one('.dq-train-report');
     try {
       for (const file of files) {
-        line.textContent = say('train_uploading', { name: file.name });
+        line.textContent = word('train_uploading', { name: file.name });
         const form = new FormData();
         form.append('files', file, file.name);
         await call('POST', `/v1/datasets/${encodeURIComponent(name)}`, form);
@@ -163,7 +163,7 @@
       const jobs = (await call('GET', '/v1/jobs?limit=200')).jobs.filter((job) => job.kind === 'train').slice(0, 20);
       await Promise.all(jobs.map(record));
       if (number !== looking) return;
-      if (!jobs.length) frame.replaceChildren(node('p', { className: 'dq-none', textContent: say('train_none') }));
+      if (!jobs.length) frame.replaceChildren(node('p', { className: 'dq-none', textContent: word('train_none') }));
       else place(frame, jobs);
       if (jobs.some((job) => ['queued', 'running'].includes(job.state))) timer = setTimeout(look, PACE);
     } catch (error) { timer = setTimeout(look, 3 * PACE); }
@@ -196,27 +196,27 @@
   function training(job) {
     const told = job.training, known = records[job.id], paused = told.paused && job.state === 'queued';
     const over = !['queued', 'running'].includes(job.state);
-    const state = node('span', { className: 'dq-train-state', textContent: say(`train_state_${paused ? 'paused' : job.state}`) });
-    const method = known.recipe ? say(`train_method_${known.recipe.method}`) : '';
+    const state = node('span', { className: 'dq-train-state', textContent: word(`train_state_${paused ? 'paused' : job.state}`) });
+    const method = known.recipe ? word(`train_method_${known.recipe.method}`) : '';
     const card = node('article', { className: `dq-train-job dq-train-${paused ? 'paused' : job.state}` }, node('header', {}, node('h3', { textContent: told.name }), node('small', { textContent: method }), state));
     if (told.steps) card.append(node('progress', { max: 1, value: job.progress, ariaLabel: told.name }));
-    const line = [told.steps ? say('train_step', told) : '', told.loss == null ? '' : say('train_loss', { loss: told.loss.toFixed(4) })].filter(Boolean).join(' · ');
+    const line = [told.steps ? word('train_step', told) : '', told.loss == null ? '' : word('train_loss', { loss: told.loss.toFixed(4) })].filter(Boolean).join(' · ');
     if (line) card.append(node('p', { className: 'dq-train-line', textContent: line }));
     if (job.error && job.state === 'failed') card.append(node('p', { className: 'dq-train-wrong', textContent: job.error.message }));
     if (known.losses.size > 1) card.append(chart(known.losses));
     if (known.samples.length) card.append(samples(job, known.samples));
     const files = (known.result?.files || []).map((file) => file.path).join(', ');
-    if (files) card.append(node('p', { className: 'dq-train-made', textContent: say('train_result', { files }) }));
+    if (files) card.append(node('p', { className: 'dq-train-made', textContent: word('train_result', { files }) }));
     card.append(actions(job, over, paused));
     return card;
   }
 
   function actions(job, over, paused) {
     const bar = node('div', { className: 'dq-actions' });
-    const add = (word, method, path, sure) => {
-      const button = node('button', { type: 'button', className: 'dq-button', textContent: say(word) });
+    const add = (key, method, path, sure) => {
+      const button = node('button', { type: 'button', className: 'dq-button', textContent: word(key) });
       button.addEventListener('click', async () => {
-        if (sure && !confirm(say(sure))) return;
+        if (sure && !confirm(word(sure))) return;
         button.disabled = true;
         try { await call(method, path); await look(); } catch (error) { tell(error); button.disabled = false; }
       });
@@ -238,18 +238,18 @@
     let mean = shown[0][1];
     const smooth = shown.map(([step, loss]) => [step, mean += 0.08 * (loss - mean)]);
     const svg = (name, props) => { const made = document.createElementNS('http://www.w3.org/2000/svg', name); for (const [key, value] of Object.entries(props)) made.setAttribute(key, value); return made; };
-    const picture = svg('svg', { viewBox: '0 0 300 90', preserveAspectRatio: 'none', role: 'img', 'aria-label': say('train_chart') });
+    const picture = svg('svg', { viewBox: '0 0 300 90', preserveAspectRatio: 'none', role: 'img', 'aria-label': word('train_chart') });
     picture.append(svg('polyline', { class: 'dq-train-raw', points: shown.map(at).join(' ') }), svg('polyline', { points: smooth.map(at).join(' ') }));
-    const caption = node('figcaption', {}, node('span', { textContent: say('train_chart') }), node('b', { textContent: `${low.toFixed(3)} – ${high.toFixed(3)}` }));
+    const caption = node('figcaption', {}, node('span', { textContent: word('train_chart') }), node('b', { textContent: `${low.toFixed(3)} – ${high.toFixed(3)}` }));
     return node('figure', { className: 'dq-chart' }, caption, picture);
   }
 
   function samples(job, names) {
-    const strip = node('div', { className: 'dq-train-samples', ariaLabel: say('train_samples') });
+    const strip = node('div', { className: 'dq-train-samples', ariaLabel: word('train_samples') });
     names.slice(-12).forEach((name, index) => {
       const number = names.length - Math.min(12, names.length) + index;
       const step = String(Number(name.split('-')[0]));
-      strip.append(node('figure', {}, node('img', { src: `/v1/jobs/${job.id}/samples/${number}`, alt: `${say('train_samples')} ${step}`, loading: 'lazy' }), node('figcaption', { textContent: step })));
+      strip.append(node('figure', {}, node('img', { src: `/v1/jobs/${job.id}/samples/${number}`, alt: `${word('train_samples')} ${step}`, loading: 'lazy' }), node('figcaption', { textContent: step })));
     });
     return strip;
   }
@@ -276,7 +276,7 @@
       keep();
     });
     one('[data-train-do=remove]').addEventListener('click', async () => {
-      if (!confirm(say('train_set_sure'))) return;
+      if (!confirm(word('train_set_sure'))) return;
       await call('DELETE', `/v1/datasets/${encodeURIComponent(one('[data-set]').value)}`).catch(tell);
       await listSets('').catch(tell);
     });
