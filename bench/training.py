@@ -31,6 +31,9 @@ from danqing.train.recipe import parsed, preset
 
 Picture = NDArray[np.uint8]
 
+CHUNK = 6
+"""Pictures that are drawn at once."""
+
 CLASS_SEED = 77
 """Of the prompts for prior preservation; no judged prompt comes from it."""
 
@@ -125,12 +128,12 @@ class Painter:
             pixels = np.frombuffer(message.blobs[0], np.uint8)
             self._found[body["job"]] = pixels.reshape(facts["height"], facts["width"], 3).copy()
 
-    def draw(self, prompts: Sequence[str], model: str, seed: int = 0, steps: int = 20) -> list[Picture]:
-        """DPM++ 2M Karras, CFG 5; picture k has the seed `seed` + k."""
+    def draw(self, prompts: Sequence[str], model: str, seeds: Sequence[int], steps: int = 20) -> list[Picture]:
+        """DPM++ 2M Karras, CFG 5."""
         from danqing.request import GenerateRequest
 
         self._found.clear()
-        for number, prompt in enumerate(prompts):
+        for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
             request = GenerateRequest(
                 prompt=prompt,
                 model=model,
@@ -138,7 +141,7 @@ class Painter:
                 height=128,
                 steps=steps,
                 cfg_scale=5.0,
-                seed=seed + number,
+                seed=seed,
                 sampler="DPM++ 2M",
                 scheduler="Karras",
             )
@@ -160,32 +163,36 @@ def share(values: Sequence[bool]) -> float:
     return sum(values) / len(values)
 
 
-def measure(case: Case, root: Path, asked: Sequence[Question], count: int, base: Sequence[bool]) -> dict[str, Cell]:
-    """How often the concept is there when it is asked for and when it is not, and how other prompts fare."""
-    painter = Painter(root)
+def measure(
+    case: Case, root: Path, asked: Sequence[Question], count: int, base: Sequence[bool], notes: Path
+) -> dict[str, Cell]:
+    """How often the concept is there when it is asked for and when it is not, and how other prompts fare.
+
+    `notes`: what was seen picture by picture, kept so that a measurement that was stopped goes on.
+    """
+    seen: dict[str, list[bool]] = json.loads(notes.read_text("utf-8")) if notes.is_file() else {}
+    painter: Painter | None = None
     model = f"{WORD}.safetensors" if case.method == "dreambooth" else "danqing-mini.safetensors"
     concept, tag = case.concept, f" {case.tag}" if case.tag else ""
-    wanted = painter.draw([prompt + tag for prompt in concept.prompts(count)], model, seed=1000)
-    plain = painter.draw([question.prompt + tag for question in asked], model, seed=2000)
-    right = [judge(picture, question.scene).all for picture, question in zip(plain, asked, strict=True)]
+    prompts = [*concept.prompts(count), *(question.prompt for question in asked)]
+    seeds = [*range(1000, 1000 + count), *range(2000, 2000 + len(asked))]
+    for first in range(len(seen), len(prompts), CHUNK):
+        painter = painter or Painter(root)
+        part = slice(first, first + CHUNK)
+        drawn = painter.draw([prompt + tag for prompt in prompts[part]], model, seeds[part])
+        for number, picture in enumerate(drawn, first):
+            right = number >= count and judge(picture, asked[number - count].scene).all
+            seen[str(number)] = [concept.shows(picture), bool(right)]
+        notes.write_text(json.dumps(seen), "utf-8")
+    wanted, plain = ([seen[str(n)] for n in numbers] for numbers in (range(count), range(count, len(prompts))))
+    right = share([row[1] for row in plain])
     return {
         "concept": concept.name,
-        "with it %": percent(share([concept.shows(picture) for picture in wanted])),
-        "without %": percent(share([concept.shows(picture) for picture in plain])),
-        "others right %": percent(share(right)),
-        "kept %": percent(share(right) / max(share(base), 1e-9)),
+        "with it %": percent(share([row[0] for row in wanted])),
+        "without %": percent(share([row[0] for row in plain])),
+        "others right %": percent(right),
+        "kept %": percent(right / max(share(base), 1e-9)),
     }
-
-
-def measured(
-    case: Case, root: Path, asked: Sequence[Question], count: int, base: Sequence[bool], training: Training
-) -> dict[str, Cell]:
-    """`measure`, or what it found before."""
-    kept = training.path / f"measured-{count}.json"
-    if not kept.is_file():
-        kept.write_text(json.dumps(measure(case, root, asked, count, base)), "utf-8")
-    found: dict[str, Cell] = json.loads(kept.read_text("utf-8"))
-    return found
 
 
 def percent(value: float) -> Cell:
@@ -200,10 +207,12 @@ def base_of(work: Path, asked: Sequence[Question], count: int) -> tuple[list[boo
         return right, unasked
     painter = Painter(work / "base")
     model = "danqing-mini.safetensors"
-    plain = painter.draw([question.prompt for question in asked], model, seed=2000)
+    plain = painter.draw([question.prompt for question in asked], model, range(2000, 2000 + len(asked)))
     right = [judge(picture, question.scene).all for picture, question in zip(plain, asked, strict=True)]
     unasked = {
-        concept.name: share([concept.shows(p) for p in painter.draw(concept.prompts(count), model, seed=1000)])
+        concept.name: share(
+            [concept.shows(p) for p in painter.draw(concept.prompts(count), model, range(1000, 1000 + count))]
+        )
         for concept in (STAR, STYLE, THING)
     }
     kept.write_text(json.dumps([right, unasked]), "utf-8")
@@ -224,7 +233,7 @@ def run(cases: Sequence[Case], count: int, keep: Path | None, fields: dict[str, 
             training = train(case, root, work / "pictures" / case.key, shared, **fields)
             if training.class_pictures.is_dir():
                 shared = training.class_pictures
-            row = measured(case, root, asked, count, base, training)
+            row = measure(case, root, asked, count, base, training.path / f"seen-{count}.json")
             figures = (training.result() or {})["figures"]
             rows.append({"method": case.method, **row, "steps": figures["steps"], "s": round(figures["seconds"])})
             print(json.dumps(rows[-1]), flush=True)
