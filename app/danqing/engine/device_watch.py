@@ -48,6 +48,10 @@ class HostWatch:
         return ended
 
 
+def _event() -> Any:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
 class DeviceWatch:
     """Of a GPU.
 
@@ -57,7 +61,7 @@ class DeviceWatch:
     """
 
     def __init__(self, event: Callable[[], Any] | None = None, ahead: int = AHEAD) -> None:
-        self._event = event or (lambda: torch.cuda.Event(enable_timing=True))
+        self._event = event or _event
         self._ahead = ahead
         self._queued: deque[tuple[Any, Any, Any]] = deque()
 

@@ -217,8 +217,8 @@ class Dispatcher:
         if event == "stats":
             numbers = {key: value for key, value in message.body.items() if isinstance(value, int | float)}
             self.engine_stats = {key: float(value) for key, value in numbers.items()}
-            told = message.body.get("acceleration")
-            self.acceleration = told if isinstance(told, dict) else {}
+            acceleration = message.body.get("acceleration")
+            self.acceleration = acceleration if isinstance(acceleration, dict) else {}
             return
         if event == "log":
             told.log(int(message.body.get("level", 20)), "engine: %s", message.body.get("text", ""))
