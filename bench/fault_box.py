@@ -22,6 +22,8 @@ from PIL import Image
 
 from bench.report import Cell
 from bench.start import free_port, port_open, start
+from danqing.api.tokens import DRAW, Tokens
+from danqing.api.users import ARTIST, Users
 
 PATIENCE = 300.0
 FINAL = ("done", "failed", "cancelled")
@@ -35,6 +37,10 @@ class Box:
     environ: dict[str, str]
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    tokens: list[str] = field(default_factory=list)
+    """One of each user; where there are none, no login is asked."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """By job, the token of whoever asked for it."""
 
     def __post_init__(self) -> None:
         self._client = httpx.Client(base_url=self.url, timeout=5, trust_env=False)
@@ -44,7 +50,16 @@ class Box:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        self.process = start(self.data, self.port, self.environ)
+        login = ("--users", "login") if self.tokens else ()
+        self.process = start(self.data, self.port, self.environ, *login)
+
+    def invite(self, count: int) -> None:
+        """So many users with a token each; before the first start."""
+        users, tokens = Users(self.data), Tokens(self.data)
+        for number in range(count):
+            users.add(f"user{number}", ARTIST, None, f"bench {number}")
+            self.tokens.append(tokens.new("bench", (DRAW,), f"user{number}")[0])
+        users.close()
 
     def until(self, done: Any, what: str) -> float:
         """Seconds until `done` holds."""
@@ -122,8 +137,9 @@ class Clients:
         self.refused = 0
         self.stopping = threading.Event()
         self._lock = threading.Lock()
+        keys = [box.tokens[number % len(box.tokens)] if box.tokens else "" for number in range(count)]
         self._threads = [
-            threading.Thread(target=self._run, args=(random.Random(rng.random()),), daemon=True) for _ in range(count)
+            threading.Thread(target=self._run, args=(random.Random(rng.random()), key), daemon=True) for key in keys
         ]
 
     def start(self) -> None:
@@ -144,14 +160,14 @@ class Clients:
                 self.left -= 1
             return (self.left is None or self.left >= 0) and not self.stopping.is_set()
 
-    def _run(self, rng: random.Random) -> None:
-        with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as client:
+    def _run(self, rng: random.Random, key: str) -> None:
+        with httpx.Client(base_url=self.url, timeout=30, trust_env=False, headers=bearer(key)) as client:
             while self._taken():
-                job = self._submitted(client, wish(rng))
+                job = self._submitted(client, wish(rng), key)
                 while job and not self.stopping.is_set() and state_of(client, job) not in FINAL:
                     time.sleep(0.05)
 
-    def _submitted(self, client: httpx.Client, body: dict[str, Any]) -> str:
+    def _submitted(self, client: httpx.Client, body: dict[str, Any], key: str) -> str:
         while not self.stopping.is_set():
             try:
                 answer = client.post("/v1/jobs", json=body)
@@ -161,6 +177,7 @@ class Clients:
             if answer.status_code == 202:
                 job = str(answer.json()["id"])
                 self._heard(job)
+                self.box.keys[job] = key
                 self.acknowledged.append(job)
                 return job
             if answer.status_code in (502, 503, 504, *self.refusals):
@@ -171,17 +188,21 @@ class Clients:
         return ""
 
 
-def state_of(client: httpx.Client, job: str) -> str:
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def state_of(client: httpx.Client, job: str, key: str = "") -> str:
     try:
-        answer = client.get(f"/v1/jobs/{job}")
+        answer = client.get(f"/v1/jobs/{job}", headers=bearer(key))
     except httpx.HTTPError:
         return "unknown"
     return str(answer.json()["state"]) if answer.status_code == 200 else "lost"
 
 
-def error_of(client: httpx.Client, job: str) -> str:
+def error_of(client: httpx.Client, job: str, key: str) -> str:
     """What the owner of a job that failed can read."""
-    error = client.get(f"/v1/jobs/{job}").json().get("error") or {}
+    error = client.get(f"/v1/jobs/{job}", headers=bearer(key)).json().get("error") or {}
     return str(error.get("message", ""))
 
 
@@ -207,13 +228,14 @@ def wish(rng: random.Random) -> dict[str, Any]:
 
 def checked(box: Box, acknowledged: list[str]) -> dict[str, Cell]:
     """What became of every job, and of every file."""
+    keys = box.keys
     with httpx.Client(base_url=box.url, timeout=30, trust_env=False) as client:
         end = time.monotonic() + PATIENCE
-        states = {job: state_of(client, job) for job in acknowledged}
+        states = {job: state_of(client, job, keys[job]) for job in acknowledged}
         while any(state not in (*FINAL, "lost") for state in states.values()) and time.monotonic() < end:
             time.sleep(0.2)
-            states = {job: state if state in FINAL else state_of(client, job) for job, state in states.items()}
-        errors = {job: error_of(client, job) for job, state in states.items() if state == "failed"}
+            states = {job: was if was in FINAL else state_of(client, job, keys[job]) for job, was in states.items()}
+        errors = {job: error_of(client, job, keys[job]) for job, state in states.items() if state == "failed"}
     with sqlite3.connect(f"file:{box.data / 'danqing.db'}?mode=ro", uri=True) as connection:
         rows = connection.execute("SELECT job, position, path FROM picture WHERE complete = 1").fetchall()
     indexed = {box.data / path for _, _, path in rows}

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from bench import crash_disk
-from bench.fault_box import FINAL, Box, Clients, checked, opens
+from bench.fault_box import FINAL, Box, Clients, bearer, checked, opens
 from bench.report import Cell
 from bench.start import free_port, port_open
 
@@ -99,6 +99,8 @@ def vanished(box: Box, clients: int, rng: random.Random, folder: Path) -> Row:
     """Clients that ask for a picture and are gone before it is there."""
     body = b'{"prompt": "a red star", "steps": 20, "width": 128, "height": 128, "save_images": true}'
     head = f"POST /sdapi/v1/txt2img HTTP/1.1\r\nHost: 127.0.0.1:{box.port}\r\nContent-Type: application/json\r\n"
+    mine = bearer(box.tokens[0] if box.tokens else "")
+    head += "".join(f"{name}: {value}\r\n" for name, value in mine.items())
     head += f"Content-Length: {len(body)}\r\n\r\n"
 
     def hurt() -> None:
@@ -108,7 +110,7 @@ def vanished(box: Box, clients: int, rng: random.Random, folder: Path) -> Row:
                 time.sleep(rng.uniform(0, 0.2))
 
     row, _ = drawing(box, clients, rng, hurt)
-    with httpx.Client(base_url=box.url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=box.url, timeout=30, trust_env=False, headers=mine) as client:
         box.until(lambda: not client.get("/v1/jobs?active=true").json()["jobs"], "the end of what nobody waits for")
         states = [job["state"] for job in client.get("/v1/jobs?limit=1000").json()["jobs"]]
     return {"test": "clients vanish", **row, "note": f"{sum(state not in FINAL for state in states)} jobs left over"}

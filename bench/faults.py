@@ -56,10 +56,13 @@ def soak(box: Box, count: int, clients: int, rng: random.Random) -> dict[str, Ce
 def run(options: argparse.Namespace, folder: Path) -> list[dict[str, Cell]]:
     """Both rows, on one server and one data folder."""
     environ = {**os.environ, "DANQING_LOG_LEVEL": "warning", "DANQING_ENGINE_ATTEMPTS": "100"}
+    environ["DANQING_LIMIT_REQUESTS_A_SECOND"] = "10000"
     if options.engine:
         environ["DANQING_ENGINE_COMMAND"] = options.engine
     (folder / "data").mkdir()
     box, rng = Box(folder / "data", environ), random.Random(options.seed)
+    if options.jobs:
+        box.invite(max(options.users, options.clients))
     print("seed", options.seed, flush=True)
     box.start()
     try:

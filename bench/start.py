@@ -27,9 +27,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(data: Path, port: int, environ: dict[str, str]) -> subprocess.Popen[bytes]:
+def start(data: Path, port: int, environ: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
     """`danqing serve` as a user starts it, its log in DATA/../serve.log."""
-    command = [str(Path(sys.executable).with_name("danqing")), "serve", "--port", str(port), "--data", str(data)]
+    program = str(Path(sys.executable).with_name("danqing"))
+    command = [program, "serve", "--port", str(port), "--data", str(data), *arguments]
     with (data.parent / "serve.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environ)
 
