@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 from danqing.errors import DanqingError
 from danqing.train.methods.base import Method
-from danqing.train.recipe import TrainRequest
+from danqing.train.recipe import TrainRequest, check_optimizer
 
 
 def optimizer_of(recipe: TrainRequest, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -26,16 +25,6 @@ def optimizer_of(recipe: TrainRequest, groups: list[dict[str, Any]]) -> torch.op
     module = importlib.import_module("bitsandbytes.optim")
     found: torch.optim.Optimizer = module.AdamW8bit(groups, weight_decay=recipe.weight_decay)
     return found
-
-
-def check_optimizer(recipe: TrainRequest) -> None:
-    """
-    Raises:
-        DanqingError: `train_needs`.
-    """
-    if recipe.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
-        command = "pip install bitsandbytes"
-        raise DanqingError("train_needs", feature="8-bit Adam", wanted="bitsandbytes", command=command)
 
 
 class Optimizing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -178,6 +179,16 @@ def parsed(fields: Mapping[str, Any]) -> TrainRequest:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "recipe"
         raise DanqingError("invalid_field", field=where, reason=first["msg"].removeprefix("Value error, ")) from None
+
+
+def check_optimizer(recipe: TrainRequest) -> None:
+    """
+    Raises:
+        DanqingError: `train_needs`, for 8-bit Adam where bitsandbytes is not installed.
+    """
+    if recipe.optimizer == "adamw8bit" and find_spec("bitsandbytes") is None:
+        command = "pip install bitsandbytes"
+        raise DanqingError("train_needs", feature="8-bit Adam", wanted="bitsandbytes", command=command)
 
 
 _SMALL_GPU: dict[str, Any] = {"precision": "fp16", "gradient_checkpointing": True, "min_snr_gamma": 5.0}

@@ -16,9 +16,9 @@ from typing import Any
 
 from danqing.errors import DanqingError
 from danqing.train.folder import Training, targets
-from danqing.train.optimizing import check_optimizer
 from danqing.train.prepare import missing, prepare
 from danqing.train.progress import losses
+from danqing.train.recipe import check_optimizer
 from danqing.train.settings import ROWS, Limits
 
 
