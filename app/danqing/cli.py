@@ -15,6 +15,7 @@ import typer
 
 from danqing import __version__
 from danqing.client import cli as client
+from danqing.client import train as training
 from danqing.errors import DanqingError, environment_language
 
 app = typer.Typer(
@@ -195,6 +196,7 @@ def user_commands(context: typer.Context) -> None:
 
 draw = app.command()(client.draw)
 batch = app.command()(client.batch)
+train = app.command()(training.train)
 
 
 def is_loopback(host: str) -> bool:

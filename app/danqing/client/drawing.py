@@ -32,7 +32,7 @@ def draw(server: Server, fields: dict[str, Any], watch: Watch, key: str = "") ->
     """
     job = server.ask("POST", "/v1/jobs", fields, {"Idempotency-Key": key or uuid4().hex})
     try:
-        job = _followed(server, job, watch)
+        job = followed(server, job, watch)
     except KeyboardInterrupt:
         with contextlib.suppress(DanqingError):
             server.ask("DELETE", f"/v1/jobs/{job['id']}")
@@ -43,7 +43,12 @@ def draw(server: Server, fields: dict[str, Any], watch: Watch, key: str = "") ->
     return job
 
 
-def _followed(server: Server, job: dict[str, Any], watch: Watch) -> dict[str, Any]:
+def followed(server: Server, job: dict[str, Any], watch: Watch) -> dict[str, Any]:
+    """A job when it is over, over broken streams and restarts of the server.
+
+    Raises:
+        DanqingError: what the server says.
+    """
     for attempt in range(TRIES):
         try:
             for told in server.events(f"/v1/jobs/{job['id']}/events"):

@@ -11,7 +11,8 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from uuid import uuid4
 
 from danqing.errors import DanqingError, environment_language
 
@@ -54,6 +55,20 @@ class Server:
         content = None if body is None else json.dumps(body).encode()
         kind = {} if body is None else {"Content-Type": "application/json"}
         return json.loads(self._patiently(method, path, content, {**kind, **(headers or {})}))
+
+    def upload(self, path: str, field: str, name: str, content: bytes) -> Any:
+        """Send one file as a form; the JSON that the route answers.
+
+        Raises:
+            DanqingError: as `ask`.
+        """
+        line = uuid4().hex
+        shown = name.replace("\\", "_").replace('"', "%22").replace("\r", "").replace("\n", "")
+        head = f'--{line}\r\nContent-Disposition: form-data; name="{field}"; filename="{shown}"\r\n\r\n'
+        body = head.encode() + content + f"\r\n--{line}--\r\n".encode()
+        return json.loads(
+            self._patiently("POST", quote(path), body, {"Content-Type": f"multipart/form-data; boundary={line}"})
+        )
 
     def file(self, path: str) -> bytes:
         """The bytes that a route answers.
