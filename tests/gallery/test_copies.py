@@ -142,6 +142,31 @@ def test_a_restart_goes_on_where_it_was(place: Place) -> None:
     assert again.copied == 0
 
 
+def test_many_pictures_are_not_begun_anew_when_the_process_dies(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_bucket()
+    monkeypatch.setattr("danqing.gallery.copies.PAGE", 2)
+    for job in "abcdefg":
+        place.draw(job)
+    place.clock.now += 2 * SETTLED
+    put, sent = place.copies._bucket.put, []  # type: ignore[union-attr]
+
+    class Dying:
+        def put(self, path: Path, key: str) -> None:
+            if len(sent) == 5:
+                raise KeyboardInterrupt
+            sent.append(key)
+            put(path, key)
+
+    place.copies._bucket = Dying()
+    with pytest.raises(KeyboardInterrupt):
+        place.copies.round()
+    again = place.fresh()
+    again.round()
+    assert len(place.keys()) == 7
+    assert again.copied < 5
+    assert again.waiting() == 0
+
+
 def test_what_is_not_copied_is_not_retired(place: Place) -> None:
     picture = place.draw("a")
     place.copies.round()

@@ -131,7 +131,9 @@ class Copies:
         while rows := self._database.rows(YOUNGER, (self._until, PAGE, place)):
             if not all(self._copied(row) for row in rows):
                 return
-            place += len(rows)
+            before = self._until
+            self._settle(min(rows[-1]["created"], started - SETTLED))
+            place = 0 if self._until > before else place + len(rows)
         self._settle(started - SETTLED)
 
     def _copied(self, row: Row) -> bool:
