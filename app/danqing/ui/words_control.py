@@ -9,7 +9,7 @@ CONTROL: Mapping[str, tuple[str, str]] = {
     "type_all": ("All", "全部"),
     "control_sketch": ("Draw by hand", "手绘草图"),
     "control_pose": ("Pose editor", "姿态编辑器"),
-    "control_is_map": ("The picture is a map already", "这张图已是控制图"),
+    "control_is_map": ("Already a map", "已是控制图"),
     "control_no_map": (
         "This preprocessor makes no map: the model reads the picture itself.",
         "此预处理器不生成控制图，模型会直接读取图片。",

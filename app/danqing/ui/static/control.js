@@ -129,7 +129,7 @@
     canvas.addEventListener('pointerdown', (event) => {
       event.preventDefault();
       canvas.setPointerCapture(event.pointerId);
-      strokes.push({ points: [place(event)], size: Number(size.value) * Math.max(width, height) / 512 * (rubber ? 3 : 1), rubber });
+      strokes.push({ points: [place(event)], size: Math.max(1.5, Number(size.value) * Math.max(width, height) / 512) * (rubber ? 3 : 1), rubber });
       redraw();
     });
     canvas.addEventListener('pointermove', (event) => {
