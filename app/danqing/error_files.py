@@ -113,6 +113,7 @@ FILES: tuple[tuple[str, int, str, str], ...] = (
         "There is no script “{name}”. Known scripts: {known}.",
         "没有名为“{name}”的脚本。可用的有：{known}。",
     ),
+    ("translation_failed", 502, "The translation did not work: {reason}.", "翻译未能完成：{reason}。"),
     ("unknown_preset", 404, "There is no preset “{name}”.", "没有名为“{name}”的预设。"),
     ("unknown_chore", 404, "There is no work “{chore}”.", "没有这项工作：“{chore}”。"),
     (

@@ -21,6 +21,7 @@ from danqing.engine.interrogate import Interrogators
 from danqing.engine.interrogators import Manner
 from danqing.engine.live import Extent, work
 from danqing.engine.models import ExternalVae, Model, load, load_vae
+from danqing.engine.parking import Parking
 from danqing.engine.plans import measure, plan
 from danqing.engine.protocol import Message
 from danqing.engine.runner import Runner
@@ -28,6 +29,7 @@ from danqing.engine.safety import SafetyChecker
 from danqing.engine.scheduler import Limits
 from danqing.engine.store import ModelStore
 from danqing.engine.studio import Studio
+from danqing.engine.translation import Translator
 from danqing.engine.vae import free_memory
 from danqing.errors import DanqingError
 from danqing.library.index import Checkpoint, Library
@@ -64,14 +66,20 @@ class Workshop:
             self.device, settings.get_int("engine_threads"), self._compiled(data, settings), self.device_class
         )
         device.tune(self.device_class, half_sums=settings.get_bool("engine_half_sums"))
-        self.models = ModelStore(self._load, settings.get_int("engine_models"), self.runner.forget, self._load_vae)
+        parked = settings.get_int("engine_parked_mb") * 2**20 if self.device.type == "cuda" else 0
+        parking = Parking(self.device, parked)  # on a CPU the device's memory is the host's
+        self.models = ModelStore(
+            self._load, settings.get_int("engine_models"), self.runner.forget, self._load_vae, parking
+        )
         self._interrogators = Interrogators(data, self.device)
+        self._translator = Translator(data)
         self._checker = SafetyChecker(data, self.device) if settings.get_bool("safety_checker") else None
         self.runner.kept_elsewhere += [
             self.models.drop_unused,
             self.studio.control_store.forget,
             self.studio.memory.clear,
             self._interrogators.forget,
+            self._translator.forget,
             *([self._checker.forget] if self._checker else []),
         ]
         self._room = settings.get_int("engine_memory_mb") * 2**20
@@ -166,6 +174,15 @@ class Workshop:
     def detect(self, message: Message, emit: Emit) -> None:
         """Make a control map in a thread beside the engine's, and tell it."""
         _aside(str(message.body.get("job", "")), lambda: detected(self.studio, message.body), emit)
+
+    def translate(self, message: Message, emit: Emit) -> None:
+        """Translate texts in a thread beside the engine's, and tell them."""
+        job, texts = str(message.body.get("job", "")), [str(one) for one in message.body.get("texts", [])]
+
+        def look() -> Message:
+            return Message({"event": "translation", "job": job, "texts": self._translator.translate(texts)})
+
+        _aside(job, look, emit)
 
     def _load(self, checkpoint: Checkpoint) -> Model:
         model = load(checkpoint, self.device, self.dtype, self.library.sha256_of)

@@ -150,6 +150,8 @@ class EngineThread(threading.Thread):
             workshop.interrogate(message, self._emit)
         elif op == "detect":
             workshop.detect(message, self._emit)
+        elif op == "translate":
+            workshop.translate(message, self._emit)
 
     def _stats(self, workshop: Workshop) -> None:
         now = time.monotonic()

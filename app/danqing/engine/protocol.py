@@ -34,6 +34,7 @@ class Message:
         train      job: str, folder: str - run the training in DATA/training/FOLDER in a process of its own, one at a time
         train-end  job: str, kill: bool - have it save its state and end; with `kill` end at once
         detect     job: str, image, mask: input pictures' names ("" for no mask), module, resolution, a, b - a control map
+        translate  job: str, texts: list of Chinese str; answered by `translation` or `failed`
         restart    - finish nothing, exit; whoever started the engine starts the next
         stop       - finish nothing, exit
 
@@ -50,6 +51,7 @@ class Message:
         trained    job, code: int - a training's process has ended; what came of it stands in its folder
         map        job, poses: OpenPose's JSON as text, or ""; blob 0: the PNG that a `detect` asked for
         failed     job, error: DanqingError.as_dict()
+        translation  job, texts: list of str, in English
         log        level: int, text: str - a line of the engine's log
         stats      rows, groups, step_ms... - numbers for /metrics, about once a second while working;
                    acceleration: `CompiledUnets.report` - whether networks run compiled, and why not

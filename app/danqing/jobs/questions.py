@@ -51,6 +51,14 @@ class Questions:
         answer = await self.ask(wanted)
         return answer.blobs[0], str(answer.body["poses"])
 
+    async def translate(self, texts: list[str]) -> list[str]:
+        """Chinese texts in English, by the model in the engine's process.
+
+        Raises:
+            DanqingError: `files_missing`, `model_broken`, and those of `ask`.
+        """
+        return [str(one) for one in (await self.ask({"op": "translate", "texts": texts})).body["texts"]]
+
     async def ask(self, body: dict[str, Any]) -> Message:
         """The engine's answer to a message.
 

@@ -247,6 +247,10 @@ class JobService:
         """What the interrogator `name` sees in an input picture; see `Questions`."""
         return await self._questions.interrogate(self.data, image, name, manner)
 
+    async def translate(self, texts: list[str]) -> list[str]:
+        """Chinese texts in English; see `Questions`."""
+        return await self._questions.translate(texts)
+
     async def detect(self, image: str, mask: str, module: str, values: Values) -> tuple[bytes, str]:
         """The control map that a preprocessor makes of an input picture; see `Questions`."""
         return await self._questions.detect(image, mask, module, values)

@@ -43,6 +43,7 @@ class Kind(StrEnum):
     EMBEDDING = "embedding"
     PREVIEW = "preview"
     INTERROGATOR = "interrogator"
+    TRANSLATOR = "translator"
 
 
 FOLDERS = {
@@ -56,6 +57,7 @@ FOLDERS = {
     Kind.EMBEDDING: "embeddings",
     Kind.PREVIEW: "models/VAE-taesd",
     Kind.INTERROGATOR: "models/interrogate",
+    Kind.TRANSLATOR: "models/translation",
 }
 
 

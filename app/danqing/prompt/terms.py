@@ -7,6 +7,7 @@ seen and mended by whoever wrote it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,10 +85,20 @@ def has_chinese(text: str) -> bool:
     return bool(_HAS.search(text))
 
 
-def translated(prompt: str) -> str:
+def unknown_runs(prompt: str) -> list[str]:
+    """Runs of Chinese characters in which the dictionary leaves something untranslated, each once."""
+    runs = _RUN.findall(prompt.translate(_SIGNS)) if has_chinese(prompt) else []
+    chinese = dict.fromkeys(run for run in runs if has_chinese(run) and not run.startswith("<"))
+    return [run for run in chinese if has_chinese(_words(run))]
+
+
+def translated(prompt: str, known: Mapping[str, str] | None = None) -> str:
     """The prompt with every Chinese run put into English, word by word, the longest term first.
 
     Brackets, weights, schedules and `<lora:...>` tags stay; Chinese punctuation becomes the prompt language's.
+
+    Args:
+        known: whole runs in English, for those of `unknown_runs`.
     """
     if not has_chinese(prompt):
         return prompt
@@ -97,6 +108,8 @@ def translated(prompt: str) -> str:
             parts.append(run)
             continue
         english = _words(run)
+        if has_chinese(english):
+            english = (known or {}).get(run, english)
         if english and parts and re.search(r"[A-Za-z0-9]$", parts[-1]):
             parts.append(" ")
         parts.append(english)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from danqing.api.drawing_options import drawing_options, eta_of
 from danqing.api.options import Option, load_table
 from danqing.options import DrawOptions
+from danqing.ui.translating import Translations
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -50,6 +51,7 @@ class UiContext:
         cache: folder for Gradio's temporary files, `DATA/cache/gradio` on a running service; None leaves it to Gradio.
         options: what clients have set; None draws with the defaults.
         client_of: whose options apply to a request.
+        translations: what prompts were translated to.
         desk: log, versions, bundle and restart of this service; None where there are none.
         logins: who may log in; None where nobody does.
         steers: whether who sends a request looks after the machine: models and the house's styles are everybody's.
@@ -64,6 +66,7 @@ class UiContext:
     client_of: Callable[[Request], str] = field(default=lambda request: "")
     steers: Callable[[Request], bool] = field(default=lambda request: False)
     desk: Desk | None = None
+    translations: Translations = field(default_factory=Translations)
     logins: Logins | None = None
 
     @property

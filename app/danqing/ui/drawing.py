@@ -15,12 +15,13 @@ import gradio as gr
 from danqing.errors import DanqingError
 from danqing.gallery import inputs
 from danqing.jobs.model import JobView
+from danqing.prompt.terms import has_chinese
 from danqing.ui import render
 from danqing.ui.examples import examples_for
 from danqing.ui.fields import NAMES, request_of
 from danqing.ui.session import Session
 from danqing.ui.speech import in_words, reader
-from danqing.ui.wording import spoken
+from danqing.ui.wording import spoken, translates
 from danqing.ui.words import sentence
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Drawing:
         with in_words(request):
             values = self.board.values(data)
             session: Session = values["session"]
+            await self._translate(values)
             for wanted in await asyncio.to_thread(self._requests, values, request):
                 await asyncio.to_thread(self.context.library.resolve, wanted.model)
                 job = await self.service.submit(wanted, owner=self.owner(request), client="page")
@@ -65,6 +67,14 @@ class Drawing:
             if session.current in ("", session.jobs[-1]):
                 updates |= self.board.updates(stage=render.submitting(reader(request)))
             return updates
+
+    async def _translate(self, values: dict[str, Any]) -> None:
+        """Unknown Chinese is translated before it is drawn, where its box does not hold a translation already."""
+        boxes = (("prompt", "english"), ("negative_prompt", "english_negative"))
+        prompts = [str(values[name] or "") for name, english in boxes if not str(values[english] or "").strip()]
+        wish, model = str(values["translate"] or "auto"), str(values["model"] or "")
+        if any(map(has_chinese, prompts)) and await asyncio.to_thread(translates, self.context, model, wish):
+            await self.context.translations.learn(self.context, prompts)
 
     def _requests(self, values: dict[str, Any], request: gr.Request) -> list[GenerateRequest]:
         """What the boxes ask for: one request, or one for each picture of a batch. Blocks."""

@@ -18,7 +18,7 @@ from danqing.gallery.reading import read_image
 from danqing.gallery.shares import Shares
 from danqing.gallery.shelf import Shelf
 from danqing.prompt.chunks import token_count
-from danqing.prompt.terms import has_chinese, matching, translated
+from danqing.prompt.terms import has_chinese, matching
 from danqing.prompt.tokenizer import default_tokenizer
 from danqing.request import input_path
 from danqing.ui import browser, pages, uploads
@@ -112,18 +112,28 @@ class Routes:
     async def words(self, request: Request) -> Response:
         """How long both prompts are in tokens, and their translations where the model needs one."""
         wanted = await body_of(request)
+        if await asyncio.to_thread(self._reads_english, wanted):
+            await self.context.translations.learn(self.context, self._prompts(wanted))
         return JSONResponse(await asyncio.to_thread(self._words, wanted))
 
-    def _words(self, wanted: dict[str, Any]) -> dict[str, Any]:
+    def _prompts(self, wanted: dict[str, Any]) -> list[str]:
         limit = self.context.settings.get_int("limit_prompt")
-        prompts = [str(wanted.get(name) or "")[:limit] for name in ("prompt", "negative")]
-        english: list[str] = []
-        if any(map(has_chinese, prompts)):
-            try:
-                turn = translates(self.context, str(wanted.get("model") or ""), str(wanted.get("translate") or "auto"))
-            except DanqingError:
-                turn = False
-            english = [translated(one) if has_chinese(one) else "" for one in prompts] if turn else []
+        return [str(wanted.get(name) or "")[:limit] for name in ("prompt", "negative")]
+
+    def _reads_english(self, wanted: dict[str, Any]) -> bool:
+        """Whether the prompts have Chinese in them that the model would not understand."""
+        if not any(map(has_chinese, self._prompts(wanted))):
+            return False
+        try:
+            return translates(self.context, str(wanted.get("model") or ""), str(wanted.get("translate") or "auto"))
+        except DanqingError:
+            return False
+
+    def _words(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        prompts, english = self._prompts(wanted), list[str]()
+        if self._reads_english(wanted):
+            known = self.context.translations
+            english = [known.english(one) if has_chinese(one) else "" for one in prompts]
         tokenizer = default_tokenizer()
         counted = [english[n] if english and english[n] else one for n, one in enumerate(prompts)]
         return {"tokens": [list(token_count(one, tokenizer)) for one in counted], "english": english}

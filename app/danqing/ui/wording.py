@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from danqing.prompt.styles import styled, styles_of
-from danqing.prompt.terms import has_chinese, translated
+from danqing.prompt.terms import has_chinese
 from danqing.ui.examples import MINI_SIZE
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def spoken(context: UiContext, request: GenerateRequest, boxes: Mapping[str, Any
     names = [one for one in boxes.get("styles") or [] if isinstance(one, str)]
     prompt, negative = request.prompt, request.negative_prompt
     if request.kind != "extras" and translates(context, request.model, str(boxes.get("translate") or "auto")):
-        prompt = _english(prompt, boxes.get("english"))
-        negative = _english(negative, boxes.get("english_negative"))
+        prompt = _english(context, prompt, boxes.get("english"))
+        negative = _english(context, negative, boxes.get("english_negative"))
     if names:
         prompt, negative = styled(prompt, negative, names, styles_of(context.data, owner), limit)
     return {"prompt": prompt, "negative_prompt": negative}
@@ -38,8 +38,8 @@ def translates(context: UiContext, model: str, wish: str) -> bool:
     return context.library.resolve(model).native_size >= MINI_SIZE
 
 
-def _english(prompt: str, written: Any) -> str:
-    """The translation that stands in its box (people may have mended it), else the dictionary's."""
+def _english(context: UiContext, prompt: str, written: Any) -> str:
+    """The translation that stands in its box (people may have mended it), else what is known of it."""
     if not has_chinese(prompt):
         return prompt
-    return written.strip() if isinstance(written, str) and written.strip() else translated(prompt)
+    return written.strip() if isinstance(written, str) and written.strip() else context.translations.english(prompt)

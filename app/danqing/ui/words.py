@@ -94,7 +94,16 @@ PAGE: Mapping[str, tuple[str, str]] = {
     "lost": ("The connection to the server was lost; trying again…", "与服务器的连接已断开，正在重新连接…"),
 }
 
-WORDS: Mapping[str, tuple[str, str]] = {**PAGE, **OFFICE, **PEOPLE, **DESK, **CONTROL, **SHELVES, **SCRIPT_WORDS, **TRAINING}
+WORDS: Mapping[str, tuple[str, str]] = {
+    **PAGE,
+    **OFFICE,
+    **PEOPLE,
+    **DESK,
+    **CONTROL,
+    **SHELVES,
+    **SCRIPT_WORDS,
+    **TRAINING,
+}
 """All words of the page."""
 
 

@@ -108,8 +108,17 @@
       return [(event.clientX - area.left) / area.width * this.width, (event.clientY - area.top) / area.height * this.height];
     }
 
+    // The joint under the pointer or, for fingers, the nearest one within reach.
+    nearest(event) {
+      if (event.target.dataset.joint !== undefined) return event.target;
+      const gap = (one) => { const area = one.getBoundingClientRect(); return Math.hypot(area.left + area.width / 2 - event.clientX, area.top + area.height / 2 - event.clientY); };
+      const reach = event.pointerType === 'touch' ? 22 : 9;
+      const [first] = [...this.sheet.querySelectorAll('[data-joint]')].map((one) => [gap(one), one]).sort((a, b) => a[0] - b[0]);
+      return first && first[0] <= reach ? first[1] : event.target.closest('[data-who]');
+    }
+
     grab(event) {
-      const at = event.target.closest('[data-who]');
+      const at = this.nearest(event);
       if (!at) return;
       event.preventDefault();
       this.sheet.setPointerCapture(event.pointerId);
