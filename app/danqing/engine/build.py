@@ -149,7 +149,6 @@ class Workshop:
         if self.device.type == "cuda":
             found["memory_allocated"] = torch.cuda.memory_allocated(self.device)
             found["memory_reserved"] = torch.cuda.memory_reserved(self.device)
-            found["memory_free"], found["memory_total"] = torch.cuda.mem_get_info(self.device)
         return found
 
     def interrogate(self, message: Message, emit: Emit) -> None:

@@ -126,11 +126,12 @@ class TrainAdmission:
 
 
 def room_of(stats: Mapping[str, float]) -> tuple[int, int]:
-    """Bytes of the engine's device, in all and free now: the GPU's as the engine tells them, else the machine's."""
-    if "memory_total" in stats:
-        return int(stats["memory_total"]), int(stats["memory_free"])
+    """Bytes of the engine's device, in all and free now, as the engine tells them: the GPU's, else the machine's."""
+    if "device_bytes" in stats:
+        return int(stats["device_bytes"]), int(stats.get("device_free", 0))
     page = os.sysconf("SC_PAGE_SIZE")
-    return os.sysconf("SC_PHYS_PAGES") * page, os.sysconf("SC_AVPHYS_PAGES") * page
+    whole, free = (os.sysconf(name) * page for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    return int(stats.get("ram_bytes", whole)), int(stats.get("ram_free", free))
 
 
 def _advice(recipe: TrainRequest) -> str:
