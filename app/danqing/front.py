@@ -142,10 +142,7 @@ class Front:
     async def _ready(self, scope: Scope, send: Send) -> None:
         state = self.readiness()
         known = self.knows is not None and self.knows(scope)
-        told = None if self.service is None or not known else self.service.readiness()
-        if told is not None and told.acceleration:
-            state["acceleration"] = told.acceleration
-        warning = None if told is None else told.warning
+        warning = self.service.readiness().warning if self.service is not None and known else None
         if warning is not None:
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             state["warning"] = {"code": warning.code, "message": warning.text(language_of_headers(headers))}

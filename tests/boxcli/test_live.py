@@ -159,3 +159,14 @@ def test_backup_of_a_running_box(machine: Places, tmp_path: Path) -> None:
     assert isinstance(done.exception, BoxError)
     assert done.exception.code == "in_use"
     assert os.path.getsize(tmp_path / "live.tar.gz") > 1000
+
+
+def test_the_status_says_whether_networks_run_compiled(machine: Places, running: Server) -> None:
+    assert "networks: compiled, 1.43 times as fast" in well("status")
+    # To strangers it says nothing of the machine.
+    assert httpx.get(running.base_url + "/v1/engine").status_code == 401
+    with running.client(auth=("admin", machine.password.read_text().strip())) as client:
+        told = client.get("/v1/engine").json()
+    assert told["ready"]
+    assert told["acceleration"]["state"] == "compiled"
+    assert told["acceleration"]["seconds"] == 312

@@ -41,6 +41,10 @@ def pixels(seed: int, width: int, height: int) -> bytes:
     return random.Random(seed).randbytes(width * height * 3)
 
 
+COMPILED = {"state": "compiled", "reason": "", "en": "", "zh": "", "gain": 1.43, "seconds": 312.0}
+"""What an engine with compiled networks says of itself."""
+
+
 class FakeEngine:
     def __init__(self, step_seconds: float, log: Path | None, keep: bool) -> None:
         self.step_seconds, self.log, self.keep = step_seconds, log, keep
@@ -77,7 +81,7 @@ class FakeEngine:
     async def beat(self) -> None:
         while True:
             await asyncio.sleep(0.2)
-            self.emit({"event": "stats", "rows": 1})
+            self.emit({"event": "stats", "rows": 1, "acceleration": COMPILED})
 
     def obey(self, message: Message) -> None:
         op, job = message.body["op"], message.body["job"]
@@ -130,7 +134,7 @@ class FakeEngine:
                 break
         self.tasks.pop(job, None)
         self.emit({"event": "done", "job": job, "interrupted": job in self.interrupted})
-        self.emit({"event": "stats", "rows": 1, "step_ms": self.step_seconds * 1000})
+        self.emit({"event": "stats", "rows": 1, "step_ms": self.step_seconds * 1000, "acceleration": COMPILED})
 
     def image(self, job: str, index: int, request: dict) -> None:
         if "silent" in request["prompt"].split():

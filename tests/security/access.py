@@ -117,6 +117,7 @@ ROWS: tuple[Row, ...] = (
         "管理员可见全部任务，其他人仅见自己的",
     ),
     Row("POST", "/v1/queue/*", "steer"),
+    Row("GET", "/v1/engine", "look"),
     Row("GET", "/v1/images/{picture_id}", "own"),
     Row("POST DELETE", "/v1/images/{picture_id}/share", "act on own"),
     Row("PUT DELETE", "/v1/images/{picture_id}/favourite", "act on own"),

@@ -62,6 +62,14 @@ class Queue:
         told_of = None if warning is None else {"code": warning.code, "message": warning.text(language)}
         return SafeJson({"paused": context.service.paused, "warning": told_of, "jobs": rows})
 
+    async def engine(self, request: Request) -> Response:
+        """What draws: whether it is ready, its device, whether its networks run compiled, in the caller's language why not."""
+        language, found = language_of_request(request), self._context.service.readiness()
+        told = found.acceleration
+        reason = str(told.get("zh" if language == "zh" else "en", ""))
+        compiled = {"state": "eager", "gain": 0.0, "seconds": 0.0} | told | {"message": reason}
+        return SafeJson({"ready": found.ready, "device": found.device, "acceleration": compiled})
+
     async def place(self, request: Request, job_id: JobId, wish: Place) -> Response:
         """Move a waiting job among its owner's; administrators, anybody's."""
         owner = None if self._context.logins.may(request, ADMIN) else self._context.owner(request)
@@ -114,6 +122,7 @@ def add_routes(router: APIRouter, context: Context) -> None:
     """The routes of the queue."""
     queue = Queue(context)
     router.add_api_route("/queue", queue.show, methods=["GET"])
+    router.add_api_route("/engine", queue.engine, methods=["GET"])
     for path, handler in (
         ("/queue/drain", queue.drain),
         ("/queue/pause", queue.pause),

@@ -30,8 +30,9 @@ def status(places: Places, client: Client) -> dict[str, Any]:
     found["phases"] = list(known.values())
     if "error" in told:
         found["trouble"] = told["error"]
-    if isinstance(told.get("acceleration"), dict):
-        found["acceleration"] = told["acceleration"]
+    engine = client.get("/v1/engine").json() if found["ready"] else {}
+    if isinstance(engine.get("acceleration"), dict):
+        found["acceleration"] = engine["acceleration"]
     return found
 
 

@@ -74,6 +74,14 @@ ROWS: tuple[Setting, ...] = (
         600000,
     ),
     Setting(
+        "engine_parked_mb",
+        8192,
+        "MB of the host's memory for checkpoints that made room on a GPU; they come back without the disk. 0 parks none.",
+        "为从显存让位的模型预留的主机内存（MB），再次使用时无需读盘；0 表示不保留。",
+        0,
+        10**7,
+    ),
+    Setting(
         "engine_half_sums",
         False,
         "Sum matrix products in float16 on cards that are faster so (8.6, 8.9); what it does to pictures is not measured.",

@@ -12,8 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from danqing.engine.calls import Load
 from danqing.engine.models import ExternalVae, Model, load_vae
+from danqing.engine.parking import Parking
 from danqing.library.index import Checkpoint, stamp_of
 
 LoadModel = Callable[[Checkpoint], Model]
@@ -36,6 +39,7 @@ class ModelStore:
         most: checkpoints kept; more stay only while pictures use them.
         leaving: told of each model that leaves.
         load_vae: reads and builds an external VAE for a checkpoint.
+        parking: where models that make room for another wait; None lets them go.
     """
 
     def __init__(
@@ -44,8 +48,11 @@ class ModelStore:
         most: int,
         leaving: Callable[[Model], None] = lambda model: None,
         load_vae: LoadVae = load_vae,
+        parking: Parking | None = None,
     ) -> None:
         self._load, self._most, self._leaving, self._load_vae = load, most, leaving, load_vae
+        self._parking = parking or Parking(torch.device("cpu"), 0)
+        self._departing: list[tuple[Key, Model]] = []
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._models: OrderedDict[Key, Future[Model]] = OrderedDict()
@@ -60,6 +67,7 @@ class ModelStore:
         with self._lock:
             future = self._models.get(key)
             if future is None or (future.done() and future.exception() is not None):
+                self._make_room(self._most - 1 if future is None else self._most, park=True)
                 future = _in_thread(lambda: self._read(call.checkpoint, key))
                 self._models[key] = future
             self._models.move_to_end(key)
@@ -133,7 +141,8 @@ class ModelStore:
     def _read(self, checkpoint: Checkpoint, key: Key) -> Model:
         try:
             with self._turn:
-                model = self._load(checkpoint)
+                self._park_departing()
+                model = self._parking.take(key) or self._load(checkpoint)
             with self._lock:
                 self._keys[model.key] = key
         except BaseException:
@@ -142,14 +151,22 @@ class ModelStore:
             raise
         return model
 
+    def _park_departing(self) -> None:
+        with self._lock:
+            departing, self._departing = self._departing, []
+        for key, model in departing:
+            self._parking.park(key, model)
+
     def drop_unused(self) -> None:
         """Let go of every model and VAE that no picture uses."""
         with self._lock:
             self._make_room(0)
+            self._departing.clear()
             self._vaes.clear()
 
-    def _make_room(self, most: int | None = None) -> None:
-        """Let go of the least recently used models that nobody uses, until at most `most` are left."""
+    def _make_room(self, most: int | None = None, *, park: bool = False) -> None:
+        """Let go of the least recently used models that nobody uses, until at most `most` are left. With `park` the thread that
+        loads next puts them into the host's memory first."""
         for key in list(self._models):
             if len(self._models) <= (self._most if most is None else most):
                 return
@@ -161,6 +178,8 @@ class ModelStore:
             if future.exception() is None:
                 self._keys.pop(future.result().key, None)
                 self._leaving(future.result())
+                if park:
+                    self._departing.append((key, future.result()))
 
 
 def _in_thread(run: Callable[[], T]) -> Future[T]:
