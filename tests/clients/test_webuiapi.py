@@ -59,7 +59,14 @@ def test_controlnet(api: webuiapi.WebUIApi) -> None:
     unit = webuiapi.ControlNetUnit(
         image=disc, module="canny", model=canny, processor_res=128, threshold_a=100, threshold_b=200
     )
-    asked = {**SMALL, "prompt": "a red circle on a white background", "width": 128, "height": 128, "steps": 12}
+    asked = {
+        **SMALL,
+        "prompt": "a red circle on a white background",
+        "width": 128,
+        "height": 128,
+        "steps": 20,
+        "cfg_scale": 5,
+    }
     drawn, outline = api.txt2img(**asked, controlnet_units=[unit]).images
     assert outline.size == drawn.size == (128, 128)
     edge = np.asarray(outline.convert("L")) > 127
