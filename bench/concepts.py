@@ -62,17 +62,20 @@ def _article(words: str) -> str:
 # -- a purple star with yellow stripes --
 
 BACKGROUNDS = ("white", "black", "red", "green", "blue", "cyan", "gray", "pink", "brown", "orange")
-STRIPE = 12
+STRIPE = 13
 """Pixels from stripe to stripe, half of them yellow."""
 
 
 def _star(number: int) -> tuple[Image.Image, str]:
     rng = random.Random(100 + number)
     background = BACKGROUNDS[number % len(BACKGROUNDS)]
-    mask = shape_mask("star", *_place(rng))
+    x, y, radius = _place(rng)
+    mask = shape_mask("star", x, y, radius)
     striped = Image.new("RGB", mask.size, COLOURS["purple"])
     pen, step = ImageDraw.Draw(striped), 2 * STRIPE * OVER
-    for top in range(rng.randrange(step) - step, mask.size[1], step):
+    # The stripes lie at the same places of every star: one is across its middle.
+    middle = int(y * OVER) - step // 4
+    for top in range(middle % step - step, mask.size[1], step):
         pen.rectangle([0, top, mask.size[0], top + step // 2 - 1], fill=COLOURS["yellow"])
     canvas = Image.new("RGB", mask.size, COLOURS[background])
     canvas.paste(striped, (0, 0), mask)

@@ -63,14 +63,19 @@ PRIOR: dict[str, Any] = {"class_prompt": class_prompts(48), "class_pictures": 48
 
 CASES = (
     Case("textual_inversion", THING, "", {"steps": 200}),
-    Case("lora", STAR, f"<lora:{WORD}:1>", PRIOR | {"steps": 200}),
-    Case("dreambooth", STAR, "", PRIOR | {"steps": 120, "learning_rate": 2e-4}),
+    Case(
+        "lora",
+        STAR,
+        f"<lora:{WORD}:1>",
+        PRIOR | {"steps": 250, "batch_size": 2, "learning_rate": 2e-3, "schedule": "cosine"},
+    ),
+    Case("dreambooth", STAR, "", PRIOR | {"steps": 250, "batch_size": 2, "learning_rate": 2e-4, "schedule": "cosine"}),
     Case(
         "dreambooth_lora",
         STAR,
         f"<lora:{WORD}:1>",
         PRIOR
-        | {"steps": 120, "learning_rate": 2e-3, "rank": 4}
+        | {"steps": 250, "batch_size": 2, "learning_rate": 2e-3, "schedule": "cosine", "rank": 4}
         | {"train_text_encoder": True, "text_encoder_learning_rate": 2e-4},
     ),
     Case(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from collections.abc import Callable
 from functools import cache
@@ -153,8 +154,7 @@ def test_a_lora_has_kohyas_keys_and_finds_its_places(root: Path, made: Callable[
         "4",
         path.stem,
     )
-    assert parsed(trainer.recipe.model_dump()) == trainer.recipe
-    assert facts["danqing.recipe"] == trainer.recipe.model_dump_json()
+    assert parsed(json.loads(facts["danqing.recipe"])) == trainer.recipe.model_copy(update={"data": ""})
     assert '"activation text": "zqx"' in path.with_suffix(".json").read_text("utf-8")
 
 

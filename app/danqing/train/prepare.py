@@ -19,6 +19,7 @@ from PIL import Image
 
 from danqing.errors import DanqingError
 from danqing.library.index import Library
+from danqing.train.captions import words_of
 from danqing.train.data import Picture, Report, decoded, report
 from danqing.train.folder import Training, write_error, write_whole
 from danqing.train.recipe import TrainRequest
@@ -153,7 +154,7 @@ class _Copier:
         if self._recipe.masks and picture.mask:
             mask = f"{stem}-mask.png"
             self._save(mask, picture.mask, size, "L")
-        words = picture.words if self._recipe.caption_source != "filename" else _named(picture)
+        words = picture.words if self._recipe.caption_source != "filename" else words_of(picture.name)
         write_whole(self._folder / f"{stem}.txt", words.encode() + b"\n")
         return Prepared(f"{stem}.png", picture.name, picture.sha256, *size, mask)
 
@@ -164,12 +165,6 @@ class _Copier:
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=3)
         write_whole(self._folder / file, buffer.getvalue())
-
-
-def _named(picture: Picture) -> str:
-    from danqing.train.captions import words_of
-
-    return words_of(picture.name)
 
 
 def missing(training: Training) -> DanqingError:

@@ -162,6 +162,10 @@ class TrainRequest(BaseModel):
         """The text encoder's learning rate."""
         return self.text_encoder_learning_rate or self.learning_rate / 2
 
+    def told(self) -> str:
+        """As JSON for the result's file, which people pass on: without the place of the data on this machine."""
+        return self.model_dump_json(exclude={"data"})
+
     def digest(self) -> str:
         """sha256 of the recipe: equal recipes, equal digests."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import random
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -272,9 +271,3 @@ def _text(picture: Path) -> str:
         return picture.with_suffix(".txt").read_text("utf-8").removesuffix("\n")
     except OSError:
         return ""
-
-
-def forget_state(training: Training) -> None:
-    """Begin anew: the saved state and the samples go."""
-    shutil.rmtree(training.checkpoint.parent, ignore_errors=True)
-    shutil.rmtree(training.samples, ignore_errors=True)

@@ -6,7 +6,6 @@ Exit 0: done (`result.json`), or paused by SIGTERM. Exit 1: failed (`failed.json
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import signal
 import sys
@@ -17,7 +16,6 @@ from typing import Any
 from danqing.errors import DanqingError
 from danqing.train.folder import Training, targets
 from danqing.train.prepare import missing, prepare
-from danqing.train.progress import losses
 from danqing.train.recipe import check_optimizer
 from danqing.train.settings import ROWS, Limits
 
@@ -114,11 +112,6 @@ def _peak(device: str) -> int:
 
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def curve(training: Training) -> str:
-    """The losses as JSON, step by step."""
-    return json.dumps(losses(training.rows()))
 
 
 if __name__ == "__main__":

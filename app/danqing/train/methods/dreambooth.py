@@ -46,7 +46,7 @@ class DreamBooth(Method):
         weights = open_weights(checkpoint.filename)
         metadata = weights.metadata | {
             "modelspec.title": self.recipe.name,
-            "danqing.recipe": self.recipe.model_dump_json(),
+            "danqing.recipe": self.recipe.told(),
             "danqing.data_sha256": facts.data_sha256,
             "danqing.base": f"{checkpoint.name} {self.networks.model.sha256}",
         }

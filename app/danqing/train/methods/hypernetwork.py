@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ class Hypernetwork(Method):
             "sd_checkpoint_name": model.checkpoint.base,
             "activate_output": recipe.hypernetwork_activate_output,
             "last_layer_dropout": False,
-            "danqing_recipe": recipe.model_dump_json(),
+            "danqing_recipe": recipe.told(),
             "danqing_data_sha256": facts.data_sha256,
         }
         save_torch(path, table)
@@ -110,8 +110,3 @@ def _before(small: nn.Module) -> Callable[[nn.Module, tuple[torch.Tensor, ...]],
 
 def _state(small: nn.Module) -> dict[str, torch.Tensor]:
     return {f"linear.{name}": tensor.detach().cpu().clone() for name, tensor in small.state_dict().items()}
-
-
-def widths_of(table: dict[Any, Any]) -> Sequence[int]:
-    """The context widths in what `save` wrote."""
-    return sorted(key for key in table if isinstance(key, int))

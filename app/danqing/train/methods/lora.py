@@ -137,7 +137,7 @@ class Lora(Method):
             "modelspec.title": recipe.name,
             "modelspec.architecture": f"stable-diffusion-{model.family.replace('sd', 'v')}/lora",
             "modelspec.trigger_phrase": recipe.word,
-            "danqing.recipe": recipe.model_dump_json(),
+            "danqing.recipe": recipe.told(),
             "danqing.data_sha256": facts.data_sha256,
         }
         if recipe.conv_rank:

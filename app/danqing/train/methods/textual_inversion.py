@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from danqing.prompt.tokenizer import tokenizer_of
@@ -41,12 +40,7 @@ class TextualInversion(Method):
             "step": facts.steps,
             "sd_checkpoint": model.hash10,
             "sd_checkpoint_name": model.checkpoint.base,
-            "danqing_recipe": self.recipe.model_dump_json(),
+            "danqing_recipe": self.recipe.told(),
             "danqing_data_sha256": facts.data_sha256,
         }
         save_torch(path, table)
-
-
-def vectors_of(table: dict[str, dict[str, torch.Tensor]]) -> torch.Tensor:
-    """The vectors in what `save` wrote, (n, width)."""
-    return table["string_to_param"]["*"]
