@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from danqing.api.tokens import SCOPES, Token
+from danqing.api.tokens import DRAW, SCOPES, Token
 from danqing.api.users import ROLES, User
 from danqing.ui.answers import html, reader
 from danqing.ui.words import say
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from danqing.api.sessions import Session
     from danqing.errors import Language
     from danqing.ui.context import UiContext
+
+BROWSERS = {"Edg/": "Edge", "OPR/": "Opera", "Firefox/": "Firefox", "Chrome/": "Chrome", "Safari/": "Safari"}
+SYSTEMS = {
+    "Android": "Android",
+    "iPhone": "iPhone",
+    "iPad": "iPad",
+    "Windows": "Windows",
+    "Mac OS": "macOS",
+    "Linux": "Linux",
+}
+"""What a User-Agent holds → a name; the first that fits."""
 
 LIMITS = (("jobs", "1"), ("images", "1"), ("weight", "any"))
 """Fields of a user's limits, and the steps of their boxes."""
@@ -112,12 +123,16 @@ class Page:
     def _session(self, row: Session, here: bool) -> str:
         mark = f"<b>{self.word('here')}</b>" if here else ""
         end = self.button("end", "DELETE", f"/v1/account/sessions/{row.id}")
-        return f"<li><span>{escape(row.address)} <small>{escape(row.agent)}</small> {mark}</span>{_moment(row.created)}{end}</li>"
+        told = f"{escape(row.address)} <small>{browser_of(row.agent)}</small> {mark}"
+        return f'<li><span title="{escape(row.agent)}">{told}</span>{_moment(row.created)}{end}</li>'
 
     def tokens(self, rows: list[Token], scopes: tuple[str, ...]) -> str:
         items = "".join(self._token(row) for row in rows) or f"<li>{self.word('no_tokens')}</li>"
+        chosen = {DRAW: " selected"}
         choices = "".join(
-            f'<option value="{one}">{self.word(f"scope_{one}")}</option>' for one in SCOPES if one in scopes
+            f'<option value="{one}"{chosen.get(one, "")}>{self.word(f"scope_{one}")}</option>'
+            for one in SCOPES
+            if one in scopes
         )
         return self.section(
             "tokens",
@@ -173,6 +188,12 @@ class Page:
             f"{self.field('role', self._roles('artist'))}{self.field('new', word)}"
             f'<button class="dq-button">{self.word("add")}</button></form>'
         )
+
+
+def browser_of(agent: str) -> str:
+    """A browser and its system by their names, "" where they are not known."""
+    found = (next((name for mark, name in names.items() if mark in agent), "") for names in (BROWSERS, SYSTEMS))
+    return " · ".join(filter(None, found))
 
 
 def _moment(seconds: float) -> str:
