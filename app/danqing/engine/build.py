@@ -189,7 +189,9 @@ class Workshop:
         return model
 
     def _load_vae(self, path: Path, model: Model) -> ExternalVae:
-        return load_vae(path, model, self.library.sha256_of)
+        vae = load_vae(path, model, self.library.sha256_of)
+        device.prepared(vae.module, self.device_class)
+        return vae
 
     def _plan(self, request: GenerateRequest, index: int, track: Track) -> Plan:
         return plan(request, index, self.studio.fresh(), track)

@@ -95,8 +95,8 @@ class CompiledUnets:
             return
         for model in reversed(models):
             for want in self._store.wants(self._architecture(model)):
-                if self._key(model, want) not in self._ready and want.name not in self._unused:
-                    self._begin(model, want)
+                known = self._key(model, want) in self._ready or want.name in self._unused
+                if not known and self._begin(model, want):
                     return
         self._looked = self._clock()
 
@@ -181,9 +181,16 @@ class CompiledUnets:
             }
         return found
 
-    def _begin(self, model: Model, want: Want) -> None:
+    def _begin(self, model: Model, want: Want) -> bool:
+        """Begin to read what is wanted, where there is something that may be used."""
         store = self._store
         assert store is not None
+        found = store.find(want)
+        if found is None:
+            return False
+        if reason := _why_not(found, model):
+            self._unused[want.name] = reason
+            return False
 
         def read() -> _Ready | None:
             artefact = store.checked(want)
@@ -194,12 +201,8 @@ class CompiledUnets:
             package.load_constants(constants, check_full_update=True, user_managed=True)
             return _Ready(artefact, package)
 
-        found = store.find(want)
-        reason = "" if found is None else _why_not(found, model)
-        if reason:
-            self._unused[want.name] = reason
-            return
         self._reading = model, want, work(read)
+        return True
 
     def _take(self, model: Model, want: Want, future: Future[_Ready | None]) -> None:
         error = future.exception()

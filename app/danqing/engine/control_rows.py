@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
+from danqing.engine.device import placed
+
 if TYPE_CHECKING:
     from danqing.engine.image_prompts import ImagePrompts
     from danqing.engine.models import Model
@@ -109,4 +111,4 @@ class Aid:
 
 def weights_of(hints: Sequence[Any], like: torch.Tensor) -> torch.Tensor:
     """(rows, outputs) of the hints, on the device and in the format of `like`."""
-    return torch.tensor([hint.weights for hint in hints], device=like.device, dtype=like.dtype)
+    return placed(torch.tensor([hint.weights for hint in hints], dtype=like.dtype), like.device)
