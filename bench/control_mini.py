@@ -54,6 +54,7 @@ class Easel:
     """An engine over a data folder, with the miniature model and its ControlNets."""
 
     data: Path
+    steps: int = STEPS
     pictures: dict[str, list[Pixels]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,7 +79,7 @@ class Easel:
         """The request for a scene in words, under the control of some units."""
         words = caption(scene, random.Random(seed), 0.0, 0.0)
         return GenerateRequest(
-            prompt=words, sampler="DPM++ 2M", scheduler="Karras", steps=STEPS, cfg_scale=GUIDANCE, width=SIZE, height=SIZE,
+            prompt=words, sampler="DPM++ 2M", scheduler="Karras", steps=self.steps, cfg_scale=GUIDANCE, width=SIZE, height=SIZE,
             seed=seed, model=self.model, rng="CPU", control=units,
         )  # fmt: skip
 
@@ -156,7 +157,7 @@ def judged(easel: Easel, record: Record, kind: str, manner: str, rows: Sequence[
 def row_of(easel: Easel, record: Record, kind: str, count: int) -> dict[str, Cell]:
     """A kind's line of the table."""
     rows = cases(kind, count)
-    shares = {"whole": 1, "without": 2, "half": 4}
+    shares = {"whole": 1, "without": 4, "half": 4}
     seen = {manner: judged(easel, record, kind, manner, rows[: max(1, count // n)]) for manner, n in shares.items()}
     return {
         "control": kind,
@@ -239,7 +240,7 @@ def main() -> None:
         ]
     notes = [
         f"DPM++ 2M Karras, {STEPS} steps, guidance {GUIDANCE}, {SIZE}x{SIZE}, weight 1, balanced; seeds that training never has.",
-        "Half as many pictures without control, a quarter with the unit for the first half of the steps.",
+        "A quarter as many pictures without control, and with the unit for the first half of the steps.",
         "Depth order: the near object hides the far one where they overlap, and both stand out from what is behind.",
     ]
     show(

@@ -98,7 +98,7 @@ def test_a_pose_is_edited_and_drawn(open_page: Open, figure: tuple[Any, Path], t
     page.wait_for_function(
         "document.querySelector('#dq-control0-model input').value.startsWith('danqing-mini-openpose')"
     )
-    assert (value(page, "module"), value(page, "type")) == ("none", "OpenPose")
+    assert (value(page, "module"), value(page, "type")) == ("None", "OpenPose")
     assert page.is_checked("#dq-control0-on input")
 
     thing = scene.things[0]
@@ -131,7 +131,7 @@ def test_a_sheet_to_draw_on_types_and_previews(open_page: Open, tmp_path: Path) 
     shoot(page, "sketch-phone-zh")
     page.click(USE)
     page.wait_for_selector(".dq-edit", state="detached")
-    page.wait_for_function("document.querySelector('#dq-control0-module input').value === 'none'")
+    page.wait_for_function("document.querySelector('#dq-control0-module input').value === '无'")
     assert value(page, "model").startswith("danqing-mini-canny")
     name = page.input_value("#dq-control0-image :is(textarea, input)")
     sheet = np.asarray(Image.open(io.BytesIO(page.request.get(f"/ui/inputs/{name}").body())).convert("L"))
@@ -162,7 +162,7 @@ def test_a_depth_map_of_ones_own_is_drawn_with(open_page: Open, tmp_path: Path) 
     page.set_input_files(f"{UNIT} input[type=file]", str(file))
     page.wait_for_selector("[data-well=control0_image] .dq-tools:not([hidden])")
     page.click("#dq-control0-is-map")
-    page.wait_for_function("document.querySelector('#dq-control0-module input').value === 'none'")
+    page.wait_for_function("document.querySelector('#dq-control0-module input').value === 'None'")
     assert value(page, "model").startswith("danqing-mini-depth")
     assert page.is_checked("#dq-control0-on input")
     prompt = "a red circle and a blue square, white background"
