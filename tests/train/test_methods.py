@@ -44,14 +44,12 @@ class Made(NamedTuple):
 
 
 RICH: dict[str, dict[str, Any]] = {
-    "textual_inversion": {"vectors": 2, "initial_text": "red thing", "schedule": "cosine", "flip": True},
+    "textual_inversion": {
+        **{"vectors": 2, "initial_text": "red thing", "schedule": "cosine", "flip": True, "precision": "bf16"},
+    },
     "lora": {
-        "train_text_encoder": True,
-        "conv_rank": 2,
-        "alpha": 2.0,
-        "lr_plus_ratio": 8.0,
-        "ema": 0.9,
-        "min_snr_gamma": 5.0,
+        **{"train_text_encoder": True, "conv_rank": 2, "alpha": 2.0, "lr_plus_ratio": 8.0, "ema": 0.9},
+        **{"min_snr_gamma": 5.0, "gradient_checkpointing": True},
     },
     "dreambooth": {"model": "sd2", "train_text_encoder": True, "noise_offset": 0.1, "gradient_accumulation": 2},
     "hypernetwork": {
