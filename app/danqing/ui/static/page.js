@@ -238,7 +238,20 @@ window.danqing = (() => {
     }
   }
 
+  // A server that went away and came back is another one: the page begins anew with it, and its jobs come back.
+  const LOOK = 4000;
+  let lost = false;
+  async function alive() {
+    try {
+      const answer = await fetch('/readyz', { cache: 'no-store' });
+      const told = await answer.json();
+      if (lost && told.page) return location.reload();
+    } catch { lost = true; }
+    setTimeout(alive, LOOK);
+  }
+
   function start() {
+    setTimeout(alive, LOOK);
     document.addEventListener('keydown', keys, true);
     document.addEventListener('click', (event) => { if (event.target.closest('#dq-theme, #dq-language')) clicked(event); });
     new MutationObserver(keepTheme).observe(document.body, { attributes: true, attributeFilter: ['class'] });
