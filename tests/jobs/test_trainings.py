@@ -15,7 +15,9 @@ from PIL import Image
 from danqing.errors import DanqingError
 from danqing.jobs.model import Job, JobState
 from danqing.jobs.service import JobService
+from danqing.jobs.trainings import sweep
 from danqing.library.index import Library
+from danqing.train.folder import create
 from danqing.train.progress import losses
 from danqing.train.recipe import TrainRequest
 
@@ -207,5 +209,20 @@ def test_what_is_refused_before_it_waits(training: Running, a_recipe: Recipe, tm
             same = await service.training.submit(a_recipe("d"), owner="zhao", job_id="ab" * 16)
             with pytest.raises(DanqingError):
                 await service.training.submit(a_recipe("d"), owner="zhao", job_id=same.id)
+
+    drive(main())
+
+
+def test_forgotten_trainings_leave_no_folder(training: Running, a_recipe: Recipe) -> None:
+    async def main() -> None:
+        async with training() as service:
+            old, new = [await service.training.submit(a_recipe(name, steps=2), owner="li") for name in ("a", "b")]
+            by_hand = create(service.data, a_recipe("c"))
+            await service.wait(old.id)
+            await service.wait(new.id)
+            service._database.write(lambda c: c.execute("DELETE FROM job WHERE id = ?", (old.id,)))
+            assert sweep(service.data, service._database) == 1
+            kept = {path.name for path in (service.data / "training").iterdir()}
+            assert kept == {service.training.folder(new.id).id, by_hand.id}
 
     drive(main())

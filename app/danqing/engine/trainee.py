@@ -30,6 +30,9 @@ PATIENCE = 60.0
 NOT_STARTED = 127
 """Exit code of a worker that could not be started, as shells have it."""
 
+OOM_SCORE = "900"
+"""Where memory runs out the kernel kills the training first: it loses the least."""
+
 NICENESS = "10"
 """On a CPU a training must not be where drawing wants to be."""
 
@@ -100,6 +103,8 @@ class Trainee:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(folder), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{self._process.pid}/oom_score_adj").write_text(OOM_SCORE)
         return await self._process.wait()
 
     def _command(self, folder: Path) -> Sequence[str]:

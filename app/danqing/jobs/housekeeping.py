@@ -12,6 +12,7 @@ import structlog
 from danqing.database import Database
 from danqing.gallery import inputs, upkeep
 from danqing.gallery.copies import Copies
+from danqing.jobs import trainings
 from danqing.jobs.board import Board
 from danqing.settings import Settings
 
@@ -53,4 +54,5 @@ class Housekeeping:
         inputs.disown(database, wanted, settings.get_float("input_hours"), now)
         before = now - settings.get_float("job_days") * 86400
         database.write(lambda connection: connection.execute(OLD_JOBS, (before,)))
+        trainings.sweep(data, database)
         database.write(lambda connection: connection.execute("DELETE FROM share WHERE expires < ?", (now,)))

@@ -19,7 +19,7 @@ from danqing.jobs.board import Board, Live
 from danqing.jobs.model import Job, JobState
 from danqing.jobs.store import JobStore
 from danqing.jobs.train_admission import TrainAdmission
-from danqing.jobs.trainings import Trainings
+from danqing.jobs.trainings import MARK, Trainings
 from danqing.request import GenerateRequest
 from danqing.train.folder import Training
 from danqing.train.recipe import TrainRequest
@@ -54,6 +54,7 @@ class TrainingDesk:
 
     async def _insert(self, request: GenerateRequest, owner: str, client: str, job_id: str) -> Job:
         job = Job(job_id or secrets.token_hex(16), owner, request, JobState.QUEUED, time.time())
+        await asyncio.to_thread((self._trainings.folder(job).path / MARK).write_text, job.id)
         try:
             stored = await self._store.insert(job, client=client, save=False)
         except sqlite3.IntegrityError:

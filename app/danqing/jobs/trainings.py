@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from danqing.database import Database
 from danqing.engine.protocol import Message
 from danqing.errors import DanqingError
 from danqing.jobs.board import Board, Live
@@ -32,6 +33,9 @@ PACE = 0.5
 
 TRIES = 5
 """Deaths of worker or engine, without a step of progress between them, until a training is given up."""
+
+MARK = "job"
+"""File of a training's folder that names its job in the queue; trainings of the command line have none."""
 
 RETRY_MOST = 60.0
 """Seconds; the wait until a training whose worker died begins again doubles with each death."""
@@ -287,6 +291,17 @@ class Trainings:
         self._board.remove(live, undone=state is not JobState.DONE)
         self._marks.pop(live.job.id, None)
         self.wake()
+
+
+def sweep(data: Path, database: Database) -> int:
+    """Remove the folders of trainings whose jobs are forgotten; their results lie elsewhere. How many went. Blocks."""
+    known = {row["id"] for row in database.rows("SELECT id FROM job WHERE json_extract(request, '$.kind') = 'train'")}
+    gone = 0
+    for mark in (data / "training").glob(f"*/{MARK}"):
+        if mark.read_text("utf-8").strip() not in known:
+            shutil.rmtree(mark.parent, ignore_errors=True)
+            gone += 1
+    return gone
 
 
 def _held(job_id: str) -> str:
