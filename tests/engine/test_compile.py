@@ -148,9 +148,9 @@ def test_what_cannot_be_listed_is_an_error(task: Task) -> None:
 
 
 def test_the_real_worker_lists_the_miniature_model(task: Task) -> None:
-    from danqing.engine.compile import ask
+    from danqing.engine.compile_worker import listed as answer
 
-    listed = ask(replace(task, sizes="auto"), "list", task.job(), Path())
+    listed = answer(task.job())
     sizes = {(row["height"], row["width"]) for row in listed["wants"]}
     assert {row["variant"] for row in listed["wants"]} == {"plain", "full"}
     assert sizes == {(16, 16), (24, 16), (16, 24)}

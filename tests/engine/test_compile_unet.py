@@ -10,7 +10,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from danqing import torchvision_shim as torchvision_shim
-from danqing.engine import compile_unet
+from danqing.engine import compile_unet, compile_worker
 from danqing.engine.compile import BOUNDS
 from danqing.engine.compile_store import PACKAGE, Store, Want
 from danqing.engine.compile_unet import RANKS, Compilable, Slots, example, free_dimensions, slots_of
@@ -111,8 +111,11 @@ def test_architectures_are_told_apart(unet: Any) -> None:
     assert compile_unet.architecture_of(micro(attention_head_dim=4)) != known
 
 
-def test_compiled_code_runs_with_another_checkpoints_weights(unet: Any, tmp_path: Path) -> None:
+def test_compiled_code_runs_with_another_checkpoints_weights(
+    unet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The whole way: exported, compiled by g++, published, checked, opened, given the weights of another network."""
+    monkeypatch.setattr(compile_worker, "MEASURED_SECONDS", 0.1)
     store = Store([tmp_path], "here")
     want = Want(compile_unet.architecture_of(unet), "full", 8, 8)
     with store.making(want) as half:

@@ -38,6 +38,9 @@ DIES_WITH_PARENT = 1
 MEASURED_SECONDS = 8.0
 """For timing the compiled and the eager network by turns."""
 
+GRAPH_BOUND = 1e-3
+"""Largest deviation of a replay by the largest number: libraries may choose other kernels while one is recorded."""
+
 ROWS = 2
 """Of the example: one picture with guidance."""
 
@@ -170,7 +173,8 @@ def _with_graphs(
         def replayed(*given: Any) -> torch.Tensor:
             return graphs.run("worker", package, given)
 
-        if not torch.equal(replayed(*inputs).float(), wanted):
+        bound = GRAPH_BOUND * wanted.abs().max()
+        if not bool(((replayed(*inputs).float() - wanted).abs() <= bound).all()):
             return 0.0
         return _gain(eager, replayed, inputs)
     except (RuntimeError, torch.AcceleratorError):
