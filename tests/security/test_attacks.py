@@ -470,7 +470,10 @@ FORBIDDEN |= {"torch.load", "subprocess.getoutput", "shelve.open", "numpy.load",
 def test_the_house_runs_no_text_and_loads_no_pickle() -> None:
     found = []
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        text = path.read_text("utf-8")
+        if not any(word.rpartition(".")[2] in text for word in (*FORBIDDEN, "shell")):
+            continue
+        for node in ast.walk(ast.parse(text)):
             if not isinstance(node, ast.Call):
                 continue
             name, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}

@@ -92,7 +92,7 @@ async def _status(home: House, method: str, path: str, name: str) -> int:
     wanted = BODIES.get(path) or (example_of(home.app, method, path) if row_of(method, path).need == "train" else None)
     body = json.dumps(wanted or []).replace("PICTURE", home.things["picture"]).encode()
     home.logins.sessions.open("ann")
-    things = {**home.things, "session_id": home.logins.sessions.of("ann")[0].id}
+    things = {**home.things, "session_id": home.logins.sessions.of("ann")[0].id, "number": "0"}
     things |= {"name": "ann"} if path.startswith("/v1/users") else {}
     where = PARAMETER.sub(lambda match: things.get(match[1], "x"), path)
     # Wrong passwords are counted by address: each route comes from one of its own.

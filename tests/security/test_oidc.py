@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,18 @@ from danqing.errors import DanqingError
 CLIENT, ORIGIN = "danqing-client", "http://draw.example"
 
 
+@cache
+def key_of(name: str) -> Any:
+    """A key pair; making one takes a while."""
+    return RSAKey.generate_key(2048, {"kid": "one"})
+
+
 @dataclass
 class Provider:
     """Discovery, keys and the token endpoint; `change` spoils the next ID token's claims, `key` signs it."""
 
     issuer: str = ""
-    key: Any = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "one"}))
+    key: Any = field(default_factory=lambda: key_of("its own"))
     signer: Any = None
     algorithm: str = "RS256"
     change: Callable[[dict[str, Any]], None] = lambda claims: None
@@ -101,7 +108,6 @@ class Browser:
         settings = load_settings(data, values)
         library, service = rooms(data, settings)
         self.users, self.provider = Users(data), provider
-        self.users.set_password("admin", "correct horse battery")
         self.app = doors.build(service, library, settings, Logins.at(data, settings, self.users, "0.0.0.0", self.users))
         self.cookies = httpx.Cookies()
 
@@ -194,7 +200,7 @@ def test_a_token_with_a_wrong_claim(tmp_path: Path, provider: Provider, name: st
 def test_a_token_with_a_wrong_signature(tmp_path: Path, provider: Provider, way: str) -> None:
     browser = Browser(tmp_path, provider)
     if way == "another key":
-        provider.signer = RSAKey.generate_key(2048, {"kid": "one"})
+        provider.signer = key_of("another")
     else:
         secret = CLIENT.encode() if way == "a shared secret" else provider.key.as_pem(private=False)
         provider.algorithm, provider.signer = "HS256", OctKey.import_key(base64.b64encode(secret * 2))
