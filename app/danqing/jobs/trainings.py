@@ -210,6 +210,8 @@ class Trainings:
         await asyncio.to_thread(self._look, live)
         result, failure = await asyncio.to_thread(lambda: (training.result(), training.failure()))
         if result is not None:
+            # Gigabytes, which only a training that is to go on needs.
+            await asyncio.to_thread(shutil.rmtree, training.checkpoint.parent, True)
             await self._end(live, JobState.DONE)
         elif failure is not None and code > 0:
             await self._end(live, JobState.FAILED, failure)
