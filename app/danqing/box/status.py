@@ -11,6 +11,7 @@ from typing import Any
 from danqing.box import phases
 from danqing.box.local import Client
 from danqing.box.places import Places
+from danqing.engine.compile import accelerated
 from danqing.errors import Language
 
 Line = tuple[str, str]
@@ -44,7 +45,8 @@ def lines(found: dict[str, Any]) -> Iterator[Line]:
         note = f"  {row['note']}" if row.get("note") else ""
         yield (f"{state:<8} {seconds:7.1f} s  {en}{note}", f"{STATES.get(state, state)} {seconds:7.1f} 秒  {zh}{note}")
     if isinstance(found.get("acceleration"), dict):
-        yield accelerated(found["acceleration"])
+        en, zh = accelerated(found["acceleration"])
+        yield f"networks: {en}", f"网络：{zh}"
     if isinstance(found.get("error"), dict):
         yield found["error"].get("en", ""), found["error"].get("zh", "")
     if found["ready"]:
@@ -57,23 +59,6 @@ def lines(found: dict[str, Any]) -> Iterator[Line]:
         )
     else:
         yield "Danqing does not answer: danqing box doctor", "丹青没有响应：danqing box doctor"
-
-
-SPEEDS = {
-    "eager": ("not compiled", "未编译"),
-    "compiling": ("compiling", "正在编译"),
-    "compiled": ("compiled", "已编译"),
-}
-
-
-def accelerated(told: dict[str, Any]) -> Line:
-    """Whether the networks run compiled, what that gains, and why not."""
-    en, zh = SPEEDS.get(str(told.get("state")), SPEEDS["eager"])
-    if told.get("gain"):
-        en, zh = f"{en}, {float(told['gain']):.2f} times as fast", f"{zh}，速度为 {float(told['gain']):.2f} 倍"
-    if told.get("en"):
-        en, zh = f"{en}: {told['en']}", f"{zh}：{told.get('zh', told['en'])}"
-    return f"networks: {en}", f"网络：{zh}"
 
 
 def report(path: Path) -> list[dict[str, Any]]:

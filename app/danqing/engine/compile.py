@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,12 @@ REASONS: dict[str, tuple[str, str]] = {
     "broken": ("compiled code failed while drawing", "编译后的代码在绘图时出错"),
 }
 """Why there is no compiled code in use, in English and Chinese."""
+
+SPEEDS = {
+    "eager": ("not compiled", "未编译"),
+    "compiling": ("compiling", "正在编译"),
+    "compiled": ("compiled", "已编译"),
+}
 
 LEAST_GAIN = 1.02
 """Compiled code that is not faster by this much is kept, so that it is not made again, and not used."""
@@ -98,6 +104,16 @@ class Outcome:
     failed: dict[str, CompileError]
     busy: bool = False
     """Somebody else is compiling; nothing was done."""
+
+
+def accelerated(told: Mapping[str, Any]) -> tuple[str, str]:
+    """What `CompiledUnets.report` says in one line, in English and Chinese: whether networks run compiled, the gain, why not."""
+    en, zh = SPEEDS.get(str(told.get("state")), SPEEDS["eager"])
+    if told.get("gain"):
+        en, zh = f"{en}, {float(told['gain']):.2f} times as fast", f"{zh}，速度为 {float(told['gain']):.2f} 倍"
+    if told.get("en"):
+        en, zh = f"{en}: {told['en']}", f"{zh}：{told.get('zh', told['en'])}"
+    return en, zh
 
 
 def roots(data: Path, settings: Settings) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from danqing.engine import settings as engine_settings
+from danqing.engine.compile import accelerated
 from danqing.errors import DanqingError
 from danqing.library import chores
 from danqing.plugins import Reader
@@ -90,6 +91,7 @@ class Office:
             "time": time.time(),
             "ready": readiness.ready,
             "device": readiness.device,
+            "compiled": accelerated(readiness.acceleration)[language == "zh"],
             "error": trouble.text(language) if trouble else "",
             "phases": [{"name": one.name, "state": one.state, "seconds": one.seconds} for one in readiness.phases],
             "stats": service.stats(),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from danqing.ui.context import UiContext
 
 CHARTS = ("memory", "load", "queue")
-FACTS = ("ready", "device", "queue", "disk", "pictures", "models")
+FACTS = ("ready", "device", "compiled", "queue", "disk", "pictures", "models")
 METHODS = (("merge_sum", "weighted sum"), ("merge_difference", "add difference"), ("merge_none", "no interpolation"))
 
 Choices = Iterable[tuple[str, str]]
@@ -75,7 +75,7 @@ def system(
         key: say(f"system_{key}", language)
         for key in (
             *("memory", "device_memory", "load", "device_load", "queue", "disk", "device", "free", "of", "waiting"),
-            *("running", "pictures", "models", "ready", "not_ready", "paused"),
+            *("running", "pictures", "models", "compiled", "ready", "not_ready", "paused"),
         )
     } | {key: say(key, language) for key in ("restart_sure", "restarting", "applied")}
     told = " ".join(f'data-{key.replace("_", "-")}="{escape(text)}"' for key, text in words.items())
@@ -198,7 +198,7 @@ def manifest(rows: Sequence[Mapping[str, Any]], hub: bool, language: Language) -
     return (
         f'{page.note("manifest_note")}{"" if hub else page.note("manifest_no_hub")}<form data-form="fetch">'
         f'<div class="dq-scroll dq-tall"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<label class="dq-accept"><input type="checkbox" name="accepted"> {page.word("manifest_accept")}</label>'
+        f'<label class="dq-accept"><input type="checkbox" name="accepted" required> {page.word("manifest_accept")}</label>'
         f'<button class="dq-button dq-strong">{page.word("manifest_begin")}</button></form>{works(page)}'
     )
 

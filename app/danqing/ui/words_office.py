@@ -18,6 +18,7 @@ OFFICE: Mapping[str, tuple[str, str]] = {
     "system_queue": ("Jobs that wait or run", "排队与运行的任务"),
     "system_disk": ("Disk", "磁盘"),
     "system_device": ("Device", "设备"),
+    "system_compiled": ("Networks", "网络"),
     "system_free": ("free", "可用"),
     "system_of": ("of", "／"),
     "system_waiting": ("waiting", "排队"),

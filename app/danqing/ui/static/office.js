@@ -61,6 +61,7 @@
     chart('queue', words.queue, of('queue'), Math.max(4, ...of('queue')), String(stats.jobs_waiting + stats.jobs_running));
     fact('ready', stats.queue_paused ? words.paused : told.ready ? words.ready : words.notReady, told.error || told.phases.map((one) => `${one.name} ${one.seconds.toFixed(1)} s`).join(' · '));
     fact('device', words.device, told.device || '–');
+    fact('compiled', words.compiled, told.compiled);
     fact('queue', words.queue, `${stats.jobs_running} ${words.running} · ${stats.jobs_waiting} ${words.waiting}`);
     fact('disk', words.disk, `${size(disk.free)} ${words.free} ${words.of} ${size(disk.total)}`);
     fact('pictures', words.pictures, String(stats.pictures));
