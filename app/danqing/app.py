@@ -104,9 +104,9 @@ def build(service: JobService, library: Library, settings: Settings, auth: Login
         cache,
         doors_context.options,
         doors_context.client,
-        lambda request: auth.may(request, ADMIN),
-        Desk(log.tail()),
-        auth,
+        steers=lambda request: auth.may(request, ADMIN),
+        desk=Desk(log.tail()),
+        logins=auth,
     )
     page.mount(app, context)
     return app
