@@ -30,6 +30,7 @@ from tests.ui.conftest import Desk
 UI = Path(danqing.ui.__file__).parent
 SAME_IN_BOTH = {"eta", "vae"}
 BUILT = (
+    "people_",
     "interrogate_",
     "train_",
     "title_",

@@ -13,6 +13,8 @@ from danqing.ui.fields import NAMES
 from danqing.ui.speech import in_words, reader
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from danqing.ui.board import Board
 
 LEFT = NOT_KEPT | {"seed", "init", "inpaint_image", "extras_images", "styles"}
@@ -25,7 +27,11 @@ class PresetBoxes:
     def __init__(self, boxes: Boxes) -> None:
         self.boxes = boxes
         self.board: Board = boxes.board
-        self.data = boxes.context.data
+
+    @property
+    def data(self) -> Path:
+        """The data root; the page is built before the queue that knows it is started."""
+        return self.boxes.context.data
 
     def _owner(self, request: gr.Request) -> str:
         return self.boxes.context.owner_of(request.request)

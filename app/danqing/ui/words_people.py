@@ -11,7 +11,7 @@ PEOPLE: Mapping[str, tuple[str, str]] = {
         "当前未启用登录：能打开此地址的人都视为同一个人。用 --users login 启动即可区分用户。",
     ),
     "people_mine": ("My account", "我的账号"),
-    "people_as": ("{name}, {role}", "{name}，{role}"),
+    "people_as": ("Logged in as {name}, {role}", "当前登录：{name}，{role}"),
     "people_out": ("Log out", "退出登录"),
     "people_password": ("Another password", "更换密码"),
     "people_old": ("Present password", "当前密码"),
