@@ -10,6 +10,7 @@ import argparse
 import math
 import statistics
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
