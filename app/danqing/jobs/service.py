@@ -79,13 +79,11 @@ class JobService:
         self._settings, self._library = settings, library
         self._command = engine_command
         self._plugins = plugins or hooks.manager()
-        self._board = Board(weights(settings.get_str("queue_weights")))
-        self._training_board = Board(weights(settings.get_str("queue_weights")))
+        self._board, self._training_board = (Board(weights(settings.get_str("queue_weights"))) for _ in range(2))
         self._admission = Admission(self.data, settings, self._board, library, self._plugins)
         self._labels, self._bucket = Labels.of(settings), bucket_of(settings)
         self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = False
-        self._paused = False
+        self._stopping = self._paused = False
 
     def limit_owners(self, limits_of: Callable[[str], OwnerLimits]) -> None:
         """Let somebody who knows the users say what each may have. Called often: it must answer from memory."""
@@ -109,9 +107,8 @@ class JobService:
             raise
         self._lock = lock
         self._start_tasks()
-        active = self._store.active()
         # The queue is whole before anybody else's turn: housekeeping asks it which pictures are wanted.
-        lives = [self._board_for(stored.job).add(stored) for stored in active]
+        lives = [self._board_for(stored.job).add(stored) for stored in self._store.active()]
         for live in lives:
             if live.trains:
                 await asyncio.to_thread(self._trainings.add, live)
