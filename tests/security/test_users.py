@@ -274,3 +274,23 @@ def test_many_addresses_that_guess_at_one_name_wait(home: House, run: Run) -> No
         assert friend.status == 200, "where the user has been before, nobody is locked out"
 
     run(visit())
+
+
+def test_the_tab_of_people(home: House, run: Run) -> None:
+    """One's own login; for administrators everybody's. What a browser says of itself is no HTML."""
+
+    async def visit() -> None:
+        home.logins.sessions.open("ann", "10.1.2.3", "<script>alert(1)</script> Firefox/1 Linux")
+        for language, word in (("en", "Tokens for programs"), ("zh", "程序令牌")):
+            mine = await home.ask("GET", "/ui/people", {**home.headers["owner"], "accept-language": language})
+            text = mine.body.decode()
+            assert word in text
+            assert "Firefox · Linux" in text
+            assert "<script>" not in text
+            assert "data-user" not in text
+            assert "bob" not in text
+        everybody = (await home.ask("GET", "/ui/people", home.headers["admin"])).body.decode()
+        assert all(f'data-user="/v1/users/{name}"' in everybody for name in ("admin", "ann", "bob", "pat"))
+        assert "$argon2" not in everybody
+
+    run(visit())
