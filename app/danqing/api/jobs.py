@@ -60,7 +60,7 @@ class ExtrasJob(ExtrasBatch, Hooked):
     kind: Literal["extras"]
 
 
-AnyJob = Annotated[Txt2ImgJob | Img2ImgJob | ExtrasJob | TrainJob, Field(discriminator="kind")]
+AnyJob = Annotated[TrainJob | Txt2ImgJob | Img2ImgJob | ExtrasJob, Field(discriminator="kind")]
 
 JobId = Annotated[str, Path(description="The id that POST /v1/jobs answered.", examples=["0" * 32])]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from danqing.engine.calls import Plan
+from danqing.engine import interrogators
+from danqing.engine.calls import Plan, Work
 from danqing.engine.plans import Drawn, picture
 from danqing.engine.scripts.darkroom import alone, image_of, sheet, with_pairs
 from danqing.errors import DanqingError
@@ -41,11 +43,12 @@ def run(request: GenerateRequest, script: Script, studio: Studio, track: Track) 
     """For every run a sheet of its loops, then the loops, in the order of the runs.
 
     Raises:
-        DanqingError: `not_available`, for a prompt that grows by what an interrogator sees.
+        DanqingError: `missing_picture`; `interrogator_missing`, where the prompt is to grow by what is seen in each input.
     """
     args = script.args
-    if args["append_interrogation"] != "None":
-        raise DanqingError("not_available", feature=f"loopback with {args['append_interrogation']}")
+    seer = next((row.name for row in interrogators.ROWS if row.label == args["append_interrogation"]), "")
+    if seer:
+        interrogators.check(studio.data, seer)
     if not request.init_images:
         raise DanqingError("missing_picture", field="init_images")
     loops, seed = int(args["loops"]), request.seed
@@ -60,8 +63,13 @@ def run(request: GenerateRequest, script: Script, studio: Studio, track: Track) 
         inputs, inpaint = request.init_images[:1], request.inpaint
         for loop in range(loops):
             now = strength(initial, args["final_denoising_strength"], loop, loops, args["curve"])
+            prompt = request.prompt
+            if seer:
+                seen: str = yield Work(partial(_seen, studio, inputs[0], seer))
+                prompt = ", ".join(filter(None, (request.prompt, seen)))
             asked = alone(
                 request,
+                prompt=prompt,
                 n_iter=1,
                 batch_size=1,
                 seed=seed,
@@ -84,6 +92,13 @@ def run(request: GenerateRequest, script: Script, studio: Studio, track: Track) 
             yield sheet(grid.image_grid([image_of(one) for one in history], 1), history[0].facts, turn, request)
         if track.interrupted:
             return
+
+
+def _seen(studio: Studio, image: str, name: str) -> str:
+    """What an interrogator sees in an input picture, on the CPU: the device draws meanwhile."""
+    from danqing.engine.interrogate import Interrogators
+
+    return Interrogators(studio.data).ask(studio.image(image), name, interrogators.Manner())
 
 
 def _shown(one: Drawn, index: int, asked: GenerateRequest) -> Plan:
