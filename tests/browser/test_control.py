@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_a_pose_is_edited_and_drawn(open_page: Open, figure: tuple[Any, Path], t
     finish(page, prompt)
     assert "ControlNet 0" in page.inner_text(f"{STAGE} .dq-info")
     address = page.get_attribute(f"{STAGE} .dq-zoom img", "src")
-    drawn = np.asarray(Image.open(io.BytesIO(page.request.get(address).body())).convert("RGB"))
+    drawn = np.asarray(Image.open(io.BytesIO(page.request.get(urljoin(page.url, address)).body())).convert("RGB"))
     assert pose_followed(drawn, scene, drawn).share >= 0.7
     shoot(page, "pose-drawn-en")
 
@@ -134,7 +135,9 @@ def test_a_sheet_to_draw_on_types_and_previews(open_page: Open, tmp_path: Path) 
     page.wait_for_function("document.querySelector('#dq-control0-module input').value === '无'")
     assert value(page, "model").startswith("danqing-mini-canny")
     name = page.input_value("#dq-control0-image :is(textarea, input)")
-    sheet = np.asarray(Image.open(io.BytesIO(page.request.get(f"/ui/inputs/{name}").body())).convert("L"))
+    sheet = np.asarray(
+        Image.open(io.BytesIO(page.request.get(urljoin(page.url, f"/ui/inputs/{name}")).body())).convert("L")
+    )
     assert sheet.shape == (SIZE, SIZE)
     assert (sheet[SIZE // 2, SIZE // 2 - 8 : SIZE // 2 + 8].max(), sheet[SIZE - 4, 4]) == (255, 0)
 

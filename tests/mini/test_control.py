@@ -16,7 +16,7 @@ import torch
 from danqing.mini import train_control as training
 from danqing.mini.control_data import KINDS, Case, case, depth_map, key_points, overlapping
 from danqing.mini.control_judge import FOLLOWED, Followed, edge_overlap
-from danqing.mini.control_nets import control_file, load_control, new_control
+from danqing.mini.control_nets import control_file, load_control, new_control, samples_of
 from danqing.mini.drawing import render, thing_mask
 from danqing.mini.figure_fit import fitted_figure
 from danqing.mini.scenes import SIZE, Scene, is_held_out, sample_scene
@@ -114,6 +114,7 @@ def test_training_saves_resumes_and_writes_a_file_that_can_be_read(
     assert before["flat"]["steps"] < after["flat"]["steps"]
     assert not before["flat"]["flat"].equal(after["flat"]["flat"])
     path = control_file("pose", tmp_path)
+    assert samples_of(path) == after["samples"]
     assert path.stat().st_size < 5_000_000
     net = load_control(path)
     down, middle = net(

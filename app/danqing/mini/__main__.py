@@ -33,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     control.add_argument("--kind", required=True, choices=("canny", "depth", "pose"))
     control.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and of the finished file")
     control.add_argument("--minutes", type=float, default=25)
-    control.add_argument("--resume", action="store_true", help="go on with what OUT holds")
+    control.add_argument(
+        "--resume", action="store_true", help="go on with what OUT holds, or else with the shipped net"
+    )
     render = commands.add_parser("render", help="a contact sheet of training data")
     render.add_argument("--png", type=Path, required=True)
     export = commands.add_parser("export", help="write the single file and its YAML from a training folder")

@@ -33,7 +33,7 @@ KINDS = ("canny", "depth", "pose")
 CANNY_MIX, DEPTH_MIX = (3, 3, 2, 1.5, 1.5), (1, 1, 0, 1, 1)
 """Weights of the stages; more than half of the depth maps show two objects that overlap."""
 
-ANYWHERE, OVERLAPPING, FREE = 0.4, 0.6, 0.7
+ANYWHERE, OVERLAPPING, FREE = 0.4, 0.8, 0.7
 """Share of objects in places without a name among the edges' scenes, of overlapping pairs, of poses without a name."""
 
 LEAST_SHARED, LEAST_OWN = 90, 250

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,6 +100,13 @@ def load_control(path: Path) -> ControlNetModel:
     with safe_open(str(path), "pt") as file:
         net.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()})  # noqa: SIM118
     return net.eval().requires_grad_(False)
+
+
+def samples_of(path: Path) -> int:
+    """How many samples a file says it was trained on."""
+    with safe_open(str(path), "pt") as file:
+        found = re.search(r"(\d+) samples", (file.metadata() or {}).get("danqing.recipe", ""))
+    return int(found[1]) if found else 0
 
 
 def bfloat16_parameters(net: nn.Module) -> dict[str, Tensor]:

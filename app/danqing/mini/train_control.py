@@ -18,7 +18,14 @@ from torch import Tensor
 from danqing.mini import parallel
 from danqing.mini.captions import caption
 from danqing.mini.control_data import KINDS, case
-from danqing.mini.control_nets import bfloat16_parameters, control_file, new_control, save_control
+from danqing.mini.control_nets import (
+    bfloat16_parameters,
+    control_file,
+    load_control,
+    new_control,
+    samples_of,
+    save_control,
+)
 from danqing.mini.export import load_pipeline
 from danqing.mini.nets import SCALE, signal
 from danqing.mini.parallel import Clock, Flat, save_whole, say, scalar, trapezoid
@@ -84,6 +91,8 @@ class Trainer:
         self.samples, self.seed, before = 0, 0, 0.0
         if resume and self.path.exists():
             before = self._load()
+        elif resume and control_file(kind).exists():
+            self._begin_with(control_file(kind))
         self.clock = Clock(minutes, before)
         self.rng = random.Random(self.seed)
         torch.manual_seed(self.seed)
@@ -162,6 +171,12 @@ class Trainer:
     def _save(self, spent: float) -> None:
         state = {"flat": self.flat.state(), "minutes": spent, "samples": self.samples, "seed": self.seed}
         save_whole(state, self.path)
+
+    def _begin_with(self, path: Path) -> None:
+        """Go on from a finished net, with scenes that it has not seen."""
+        self.net.load_state_dict(load_control(path).state_dict())
+        self.flat.mean.copy_(self.flat.flat.data)
+        self.samples = self.seed = samples_of(path)
 
     def _load(self) -> float:
         state: dict[str, Any] = torch.load(self.path, map_location=self.where, weights_only=True)
