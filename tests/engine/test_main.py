@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from pathlib import Path
 
 import pytest
 
-from danqing.engine.main import EngineThread, Server
-from danqing.engine.settings import ROWS
+from danqing.engine.main import EngineThread, Server, Telling
+from danqing.engine.protocol import Message
+from danqing.engine.settings import ROWS, allocator_words
 from danqing.request import LIMITS
 from danqing.settings import Settings
 
@@ -63,6 +65,39 @@ def test_a_kept_engine_outlives_the_web_process(tmp_path: Path) -> None:
         await asyncio.wait_for(running, 30)
 
     asyncio.run(run())
+
+
+def test_a_kept_engine_that_is_told_to_restart_ends(tmp_path: Path) -> None:
+    async def run() -> None:
+        server = await served(Waiting, tmp_path)
+        running = asyncio.create_task(server.run())
+        _, writer = await connected(tmp_path / "engine.sock")
+        writer.write(Message({"op": "restart"}).encode())
+        await asyncio.wait_for(running, 30)
+        assert isinstance(server.thread, Waiting)
+        server.thread.done.set()
+
+    asyncio.run(run())
+
+
+def test_what_the_engine_logs_reaches_the_web_process(tmp_path: Path) -> None:
+    heard: list[Message] = []
+    teller = Telling(heard.append)
+    teller.emit(logging.LogRecord("danqing.engine", logging.WARNING, __file__, 1, "memory is %s", ("short",), None))
+    assert heard[0].body == {"event": "log", "level": 30, "text": "warning danqing.engine: memory is short"}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, ""),
+        ({"alloc_max_split_mb": 5}, "max_split_size_mb:21"),
+        ({"alloc_expandable": True, "alloc_collect_at": 1.0}, "expandable_segments:True"),
+        ({"alloc_collect_at": 0.85}, "garbage_collection_threshold:0.85"),
+    ],
+)
+def test_the_allocator_is_told_in_torchs_words(values: dict[str, object], words: str) -> None:
+    assert allocator_words(Settings(ROWS, values)) == words
 
 
 async def connected(socket: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -234,6 +234,9 @@ class Server:
         self._peer = writer
         try:
             while (message_in := await read_message(reader)) is not None and message_in.body.get("op") != "stop":
+                if message_in.body.get("op") == "restart":
+                    self._gone.set()  # whoever started this process starts the next
+                    return
                 if not self._trains(message_in, self.thread):
                     self.thread.put(message_in)
         finally:

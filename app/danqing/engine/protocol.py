@@ -53,6 +53,7 @@ class Message:
         failed     job, error: DanqingError.as_dict()
         translation  job, texts: list of str, in English
         log        level: int, text: str - a line of the engine's log
+        log        level: int, text: str - a line of the engine's log
         stats      rows, groups, step_ms... - numbers for /metrics, about once a second while working;
                    acceleration: `CompiledUnets.report` - whether networks run compiled, and why not
     """

@@ -130,16 +130,15 @@ class Stock:
     def _fetch(self, wanted: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """
         Raises:
-            DanqingError: `invalid_field`; `weights_licence`, where the licences were not accepted.
+            DanqingError: `invalid_field`, for unknown names, and where the licences were not accepted.
         """
         known = {row["name"]: row for row in chores.fetchable(self.context.data)}
         names = [str(name) for name in wanted.get("names") or []]
         if not names or any(name not in known for name in names):
             raise DanqingError("invalid_field", field="names", reason="one of " + ", ".join(known))
         if wanted.get("accepted") is not True:
-            raise DanqingError(
-                "weights_licence", licences="; ".join(sorted({known[name]["license"] for name in names}))
-            )
+            licences = "; ".join(sorted({known[name]["license"] for name in names}))
+            raise DanqingError("invalid_field", field="accepted", reason=licences)
         settings = self.context.settings
         hub = settings.get_str("model_hub") or os.environ.get("HF_ENDPOINT", "")
         return ", ".join(names), {"names": names, "hub": hub, "bucket": settings.get_str("model_bucket")}
