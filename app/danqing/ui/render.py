@@ -83,7 +83,7 @@ def notice(text: str) -> str:
 def submitting(language: Language) -> str:
     """The stage between a click and the first news of its job."""
     return _section(
-        "busy", f'<figure class="dq-canvas dq-blank"></figure>{_bar(None)}{_line(say("submitting", language))}'
+        "busy", f'<figure class="dq-canvas dq-blank"></figure>{_bar(None, language)}{_line(say("submitting", language))}'
     )
 
 
@@ -148,12 +148,13 @@ def _live(view: JobView, pictures: Sequence[Picture], language: Language) -> str
     return frame + (_thumbs(pictures, language) if pictures else "")
 
 
-def _bar(progress: float | None) -> str:
+def _bar(progress: float | None, language: Language) -> str:
+    name = f'role="progressbar" aria-label="{escape(say("drawing", language))}"'
     if progress is None:
-        return '<div class="dq-bar dq-unknown" role="progressbar"><i></i></div>'
+        return f'<div class="dq-bar dq-unknown" {name}><i></i></div>'
     percent = round(100 * progress)
     return (
-        f'<div class="dq-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
+        f'<div class="dq-bar" {name} aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
         f'<i style="width:{percent}%"></i></div>'
     )
 
@@ -170,7 +171,7 @@ def _progress(view: JobView, language: Language, more: int, ready: bool) -> str:
     known = view.job.state is JobState.RUNNING and view.steps > 0
     spoken = say("drawing" if known else "waiting_next", language)
     return (
-        _bar(view.progress if known else None)
+        _bar(view.progress if known else None, language)
         + _line(" · ".join(parts), time_left(view.eta, language) if known else "")
         + f'<p class="dq-spoken" role="status">{escape(spoken)}</p>'
     )

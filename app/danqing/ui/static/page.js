@@ -243,9 +243,9 @@ window.danqing = (() => {
   let lost = false;
   async function alive() {
     try {
-      const answer = await fetch('/readyz', { cache: 'no-store' });
-      const told = await answer.json();
-      if (lost && told.page) return location.reload();
+      // While the page is still being put together there, its waiting page takes over.
+      const answer = await fetch('/healthz', { cache: 'no-store' });
+      if (lost && answer.ok) return location.reload();
     } catch { lost = true; }
     setTimeout(alive, LOOK);
   }
