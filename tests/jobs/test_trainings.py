@@ -124,6 +124,8 @@ def test_pause_holds_over_a_restart_and_lets_the_next_one_go(training: Running, 
             second = await service.training.submit(a_recipe("other", steps=10), owner="li")
             await begun(service, first)
             assert service.view(second.id).position == 1
+            assert [view.job.id for view in service.views("li", active=True)] == [second.id, first.id]
+            assert service.views("li", trainings=False) == []
             await service.training.pause(first.id, "li")
             assert (await service.wait(second.id)).state is JobState.DONE
             view = service.view(first.id)

@@ -83,7 +83,9 @@ class FakeService:
             raise DanqingError("unknown_job", job=job_id)
         return self.jobs[job_id].job
 
-    def views(self, owner: str | None = None, *, active: bool = False, limit: int = 100) -> list[JobView]:
+    def views(
+        self, owner: str | None = None, *, active: bool = False, limit: int = 100, trainings: bool = True
+    ) -> list[JobView]:
         found = [v for v in reversed(self.jobs.values()) if owner in (None, v.job.owner)]
         return [v for v in found if not (active and v.job.state.final)][:limit]
 

@@ -72,7 +72,7 @@ class Internal:
 
     def _pending(self, owner: str) -> dict[str, Any]:
         names = self._context.tasks.names(owner)
-        views = self._context.service.views(owner, active=True, limit=1000)
+        views = self._context.service.views(owner, active=True, limit=1000, trainings=False)
         tasks = [names.get(view.job.id, view.job.id) for view in reversed(views)]
         return {"size": len(tasks), "tasks": tasks}
 

@@ -31,9 +31,9 @@ class Progress:
         )
 
     def _told(self, owner: str, pictured: bool, kind: str) -> dict[str, Any]:
-        view = current(self._context.service.views(owner, active=True))
+        view = current(self._context.service.views(owner, active=True, trainings=False))
         if view is None:
-            latest = self._context.service.views(owner, limit=1)
+            latest = self._context.service.views(owner, limit=1, trainings=False)
             return _answer(0.0, 0.0, _idle(latest[0] if latest else None), None)
         request = view.job.request
         preview = None
@@ -57,7 +57,9 @@ class Progress:
 
     async def _mine(self, request: Request) -> list[JobView]:
         owner = self._context.owner(request)
-        views = await asyncio.to_thread(lambda: self._context.service.views(owner, active=True, limit=1000))
+        views = await asyncio.to_thread(
+            lambda: self._context.service.views(owner, active=True, limit=1000, trainings=False)
+        )
         running = [view for view in views if view.job.state is JobState.RUNNING]
         return running or views[-1:]
 

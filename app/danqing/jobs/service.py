@@ -152,14 +152,9 @@ class JobService:
             leaving=drain.exists,
             retry=8 * settings.get_float("engine_restart_seconds"),
         )
-        self.training = TrainingDesk(
-            self._store,
-            self._training_board,
-            self._trainings,
-            TrainAdmission(
-                self.data, settings, self._training_board, self._library, lambda: room_of(self._dispatcher.engine_stats)
-            ),
-        )
+        board, room = self._training_board, lambda: room_of(self._dispatcher.engine_stats)
+        admission = TrainAdmission(self.data, settings, board, self._library, room)
+        self.training = TrainingDesk(self._store, board, self._trainings, admission)
         command = None if self._external else self._command or engine_command(self.data)
         listeners = Audience(self._dispatcher, self._questions, self._trainings)
         self._link = EngineLink.of(self.data, settings, listeners, command)
@@ -364,9 +359,12 @@ class JobService:
         live = self._live(job_id, owner)
         return self._board_for(live.job).view(live) if live else _over(self._store.get(job_id))
 
-    def views(self, owner: str | None = None, *, active: bool = False, limit: int = 100) -> list[JobView]:
+    def views(
+        self, owner: str | None = None, *, active: bool = False, limit: int = 100, trainings: bool = True
+    ) -> list[JobView]:
         """Newest first; `active` leaves out those that are over."""
-        return [self._view_of(job) for job in self._store.newest(owner, active=active, limit=limit)]
+        found = self._store.newest(owner, active=active, limit=limit, trainings=trainings)
+        return [self._view_of(job) for job in found]
 
     def _view_of(self, job: Job) -> JobView:
         live = self._board_for(job).find(job.id)

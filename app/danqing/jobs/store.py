@@ -166,12 +166,12 @@ class JobStore:
             raise DanqingError("unknown_job", job=job_id[:64])
         return self._stored([row])[0].job
 
-    def newest(self, owner: str | None, *, active: bool, limit: int) -> list[Job]:
+    def newest(self, owner: str | None, *, active: bool, limit: int, trainings: bool = True) -> list[Job]:
         """Jobs, newest first: of one owner or of all; `active` leaves out those that are over."""
         rows = self.database.rows(
             "SELECT * FROM job WHERE (?1 IS NULL OR owner = ?1) AND (NOT ?2 OR state IN ('queued', 'running'))"
-            " ORDER BY seq DESC LIMIT ?3",
-            (owner, int(active), limit),
+            " AND (?4 OR json_extract(request, '$.kind') != 'train') ORDER BY seq DESC LIMIT ?3",
+            (owner, int(active), limit, int(trainings)),
         )
         return [stored.job for stored in self._stored(rows)]
 

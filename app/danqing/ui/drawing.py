@@ -155,7 +155,7 @@ class Drawing:
         with in_words(request):
             session: Session = self.board.values(data)["session"]
             owner, language = self.owner(request), reader(request)
-            for view in reversed(self.service.views(owner, active=True)):
+            for view in reversed(self.service.views(owner, active=True, trainings=False)):
                 session.add(view.job.id)
             pictures = await self.newest(owner)
             stage = render.submitting(language) if session.jobs else await self._last(pictures, language)
