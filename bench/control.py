@@ -208,16 +208,19 @@ def cost(model: Model, control: ControlNet, side: int) -> list[dict[str, Cell]]:
     for name, make in kinds(model, control, side).items():
         before = memory("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the most memory counts from here on
-        hints, seconds = make(), []
+        hints, wall, work = make(), [], []
         for _ in range(REPEATS + 1):
-            begin = time.perf_counter()
+            begin, began = time.perf_counter(), time.process_time()
             unet.eager(unet.batch_of(model, [Row(x, 500.0, context, None, hints)] * 2, CPU))
-            seconds.append(time.perf_counter() - begin)
-        step = statistics.median(seconds[1:])
-        plain = float(rows[0]["step ms"] or 0) / 1000 if rows else step
+            wall.append(time.perf_counter() - begin)
+            work.append(time.process_time() - began)
+        # What the processor did: other work on the machine moves it less than the clock.
+        step = min(work[1:])
+        plain = float(rows[0]["step CPU ms"] or 0) / 1000 if rows else step
         rows.append(
-            {"control": name, "side": side, "first step ms": 1000 * seconds[0], "step ms": 1000 * step}
-            | {"times the bare step": step / plain, "peak MB above the model": round(memory("VmHWM") - before)}
+            {"control": name, "side": side, "first step CPU ms": 1000 * work[0], "step CPU ms": 1000 * step}
+            | {"step ms": 1000 * statistics.median(wall[1:]), "times the bare step": step / plain}
+            | {"peak MB above the models": round(memory("VmHWM") - before)}
         )
     return rows
 
