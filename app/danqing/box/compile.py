@@ -72,9 +72,10 @@ def told(outcome: Outcome) -> tuple[str, str]:
     artefacts = [*outcome.made, *outcome.there]
     if not artefacts:
         return "nothing to compile", "没有可编译的内容"
-    seconds, gain = sum(one.seconds for one in outcome.made), min(one.gain for one in artefacts)
+    seconds, gains = sum(one.seconds for one in outcome.made), sorted(f"{one.gain:.2f}" for one in artefacts)
+    gain = gains[0] if gains[0] == gains[-1] else f"{gains[0]}–{gains[-1]}"
     made, there = len(outcome.made), len(outcome.there)
     return (
-        f"{made} networks compiled in {seconds:.0f} s, {there} there before; {gain:.2f} times as fast or more",
-        f"编译了 {made} 个网络，用时 {seconds:.0f} 秒；已有 {there} 个；速度至少为 {gain:.2f} 倍",
+        f"{made} networks compiled in {seconds:.0f} s, {there} there before; {gain} times as fast",
+        f"编译了 {made} 个网络，用时 {seconds:.0f} 秒；已有 {there} 个；速度为 {gain} 倍",
     )
