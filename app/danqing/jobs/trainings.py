@@ -131,14 +131,16 @@ class Trainings:
 
     async def _begin(self, live: Live) -> None:
         training = self.folder(live.job)
+        await asyncio.to_thread(self._mark_busy, training)
         if not await insist(lambda: self._store.claim(live.job.id, time.time())) or live.over.is_set():
             return
         self._marks[live.job.id] = live.step
         token = f"{live.job.id}.{next(self._numbers)}"
-        await asyncio.to_thread(self._mark_busy, training)
         self._board.start(live, token, time.time())
         if not await self._tell({"op": "train", "job": token, "folder": training.id}):
             await self._back(live)
+        elif live.paused:  # while it was being claimed
+            await self._tell({"op": "train-end", "job": token})
 
     async def _tell(self, body: dict[str, Any]) -> bool:
         """False when there is no engine: then `lost` has been called, or is on its way."""
