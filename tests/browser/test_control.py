@@ -16,7 +16,8 @@ from danqing.control import pose
 from danqing.mini.control_data import case, key_points
 from danqing.mini.control_judge import pose_followed
 from danqing.mini.scenes import SIZE
-from tests.browser.conftest import STAGE, Open, draw, finish, shoot
+from tests.browser.conftest import STAGE, WAIT, Open, draw, finish, shoot
+from tests.conftest import Server
 
 UNIT = "#dq-control-0"
 MAP = "[data-map='0']"
@@ -145,14 +146,33 @@ def test_a_sheet_to_draw_on_types_and_previews(open_page: Open, tmp_path: Path) 
     page.click("#dq-control0-preview")
     page.wait_for_selector(f"{MAP} img")
     shoot(page, "preview-phone-zh")
-    pick(page, "type", "Depth")
-    page.click("#dq-control0-preview")
-    page.wait_for_selector(f"{MAP} [role=alert]")
-    said = page.inner_text(f"{MAP} [role=alert]")
-    assert "dpt_hybrid-midas-501f0c75.pt" in said
-    assert "danqing.library.fetch" in said
-    assert "下载方法" in said
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_preview_without_weights_names_the_file_in_the_readers_language(site: Server, browser: Any) -> None:
+    """Outside of `open_page`, whose console must stay empty: a browser writes every refusal into it."""
+    context = browser.new_context(locale="zh-CN")
+    context.set_default_timeout(WAIT)
+    try:
+        page = context.new_page()
+        page.goto(site.base_url)
+        page.wait_for_function("document.querySelector('#dq-model-menu input')?.value")
+        unfold(page)
+        pick(page, "type", "Depth")
+        page.click("#dq-control0-sketch")
+        page.click(USE)
+        page.wait_for_selector(".dq-edit", state="detached")
+        pick(page, "type", "Canny")
+        pick(page, "type", "Depth")
+        page.wait_for_function("document.querySelector('#dq-control0-module input').value === 'depth_midas'")
+        page.click("#dq-control0-preview")
+        page.wait_for_selector(f"{MAP} [role=alert]")
+        said = page.inner_text(f"{MAP} [role=alert]")
+        assert "dpt_hybrid-midas-501f0c75.pt" in said
+        assert "danqing.library.fetch" in said
+        assert "下载方法" in said
+    finally:
+        context.close()
 
 
 def test_a_depth_map_of_ones_own_is_drawn_with(open_page: Open, tmp_path: Path) -> None:
