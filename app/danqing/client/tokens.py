@@ -20,7 +20,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="What it is for; shown in the list.")],
-    scope: Annotated[list[str] | None, typer.Option(help="read, draw, train, metrics or admin; may be repeated. Default: draw.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, draw, train, metrics or admin; may be repeated. Default: draw.")
+    ] = None,
     owner: Annotated[str, typer.Option(help="User whose jobs and pictures they are.")] = "admin",
     data: DataFolder = Path("data"),
     as_json: AsJson = False,
