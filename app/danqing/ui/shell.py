@@ -63,9 +63,9 @@ class Shell:
         gone = f"{LANGUAGE_COOKIE}=; Path=/; Max-Age=0; SameSite=Lax" if ours else ""
         return language_of(accepted), gone
 
-    def edit(self, document: bytes, language: Language = "en") -> bytes:
+    def edit(self, document: bytes, language: Language | None = None) -> bytes:
         """The document with our head, in its language, and without Gradio's introduction."""
-        said = f"<script>window.danqingLanguage='{language}'</script>".encode()
+        said = f"<script>window.danqingLanguage='{language}'</script>".encode() if language else b""
         return FOREIGN_META.sub(b"", document).replace(b"<head>", b"<head>" + said + self.head, 1)
 
 

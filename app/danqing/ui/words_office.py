@@ -20,7 +20,7 @@ OFFICE: Mapping[str, tuple[str, str]] = {
     "system_device": ("Device", "设备"),
     "system_compiled": ("Networks", "网络"),
     "system_free": ("free", "可用"),
-    "system_of": ("of", "／"),
+    "system_of": ("of", "共"),
     "system_waiting": ("waiting", "排队"),
     "system_running": ("running", "运行"),
     "system_pictures": ("Pictures since the start", "启动以来的图片"),
