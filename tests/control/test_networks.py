@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from skimage import data as photographs
 
-from danqing.control import catalog, maps, networks
+from danqing.control import catalog, maps, networks, plain
 from danqing.control.plain import Pixels
 from danqing.errors import DanqingError
 
@@ -64,6 +65,16 @@ def test_odd_pictures_give_maps_of_their_proportions(
     found = made(data, module, picture(*size))
     assert found.dtype == np.uint8
     assert found.shape == (*wanted, 3)
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+def test_photographs(data: Path, name: str) -> None:
+    """Of scikit-image: NASA, public domain; R. Michetti and S. van der Walt, CC0."""
+    photograph = getattr(photographs, name)()
+    for module in LIGHT:
+        found = made(data, module, photograph)
+        values = catalog.settings_of(catalog.find(module), 64)
+        assert found.shape == (*plain.map_size(*photograph.shape[:2], values.resolution), 3), module
 
 
 def test_the_network_decides(data: Path) -> None:

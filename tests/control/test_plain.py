@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage import data
 
 from danqing.control import catalog, maps, plain
 from danqing.control.plain import Pixels
@@ -179,21 +180,47 @@ def test_no_proportions_make_a_map_too_large(size: tuple[int, int], resolution: 
 
 
 def test_large_pictures_stay_within_bounds() -> None:
-    """8000x6000 at the highest resolution: at most 1 GB besides the picture, for the two that need most."""
+    """8000x6000: at most 1 GB besides the picture, every module at its own resolution, the two that need most at the highest."""
     code = """
-import resource, numpy as np
+import numpy as np
 from pathlib import Path
-from danqing.control import maps
+from danqing.control import catalog, maps, plain
+
+def memory(field):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) // 1024
+
 image = np.zeros((6000, 8000, 3), np.uint8)
 image[::50] = 255
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for module in ("recolor_luminance", "lineart_standard"):
-    found = maps.detect(Path("nowhere"), module, image, resolution=2048, a=1.0, b=0.5)
+mask = np.zeros((6000, 8000), np.uint8)
+before = memory("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+asked = [(row.name, 512) for row in catalog.ROWS if row.how == "plain"]
+for module, resolution in [*asked, ("recolor_luminance", 2048), ("lineart_standard", 2048)]:
+    row = catalog.find(module)
+    values = catalog.settings_of(row, resolution)
+    found = maps.detect(
+        Path("nowhere"), module, image, resolution=resolution, a=values.a, b=values.b, mask=mask if row.needs_mask else None
+    )
     assert found.shape[2] == 3, found.shape
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    sized = module in plain.SIZED or module == "shuffle"
+    assert found.shape[:2] == (plain.map_size(6000, 8000, resolution) if sized else image.shape[:2]), (module, found.shape)
+print(memory("VmHWM") - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1024
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+def test_photographs(name: str) -> None:
+    """Of scikit-image: NASA, public domain; R. Michetti and S. van der Walt, CC0. Every map shows something, the same twice."""
+    photograph = getattr(data, name)()
+    for module in WEIGHTLESS:
+        found = made(module, photograph, 256)
+        assert found.dtype == np.uint8, module
+        assert found.std() > 1, module
+        assert (found == made(module, photograph, 256)).all(), module
+        if module in plain.SIZED:
+            assert found.shape[:2] == plain.map_size(*photograph.shape[:2], 256), module
 
 
 def test_no_torch_for_maps_without_weights() -> None:

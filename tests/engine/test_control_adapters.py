@@ -130,13 +130,14 @@ def test_adapters_in_company_are_what_they_are_alone(
     """Different files and weights of T2I-Adapters share forwards; each picture stays its own. So do image prompts."""
     image_encoder(bench.workshop.studio.data)
     requests = {
-        "plain": BASE,
+        "plain": asked(),
         "full": asked(unit(bench, "t2i_full")),
         "light": asked(unit(bench, "t2i_light", 1, weight=0.4), seed=7),
         "ip": asked(unit(bench, "ip_plain", 2)),
         "ip too": asked(unit(bench, "ip_plain", 1, weight=1.2), seed=8),
         "both": asked(unit(bench, "t2i_full"), unit(bench, "ip_plus", 1), seed=9),
     }
+    requests = {name: one.model_copy(update={"steps": 2}) for name, one in requests.items()}
     alone = {name: ours(bench, one) for name, one in requests.items()}
     bench.latents.clear()
     bench.forwards.clear()
@@ -168,10 +169,10 @@ def test_weight_nothing_and_a_share_of_the_way(
 def test_a_picture_is_read_once_a_request(
     bench: Bench, adapters: dict[str, Any], prompters: dict[str, Any], name: str
 ) -> None:
-    """Two batches of two pictures, four steps, two sides: the hint encoder, the adapter, the image encoder run once."""
+    """Two batches of two pictures, two steps, two sides: the hint encoder, the adapter, the image encoder run once."""
     image_encoder(bench.workshop.studio.data)
     first = unit(bench, name)
-    ours(bench, asked(first))
+    ours(bench, asked(first, steps=1))
     store = bench.workshop.studio.control_store
     loaded = next(one for key, one in reversed(store._nets.items()) if f"/{name}." in key)
     networks = {"ip_plus": lambda: loaded.project, "t2i_full": lambda: loaded.module}
@@ -179,7 +180,7 @@ def test_a_picture_is_read_once_a_request(
     runs: list[int] = []
     handle = network.register_forward_hook(lambda *_: runs.append(1))
     try:
-        done = bench.draw(a=asked(unit(bench, name, 77), batch_size=2, n_iter=2))["a"]
+        done = bench.draw(a=asked(unit(bench, name, 77), batch_size=2, n_iter=2, steps=2))["a"]
     finally:
         handle.remove()
     assert len(done.images) == 4

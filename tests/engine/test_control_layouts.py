@@ -242,6 +242,16 @@ def test_a_net_of_another_family_is_named(bench: Bench, files: Path) -> None:
     assert not done.images
 
 
+def test_a_refiner_of_another_shape_is_named(bench: Bench, files: Path) -> None:
+    """Its UNet has no place for what the ControlNet says; without control it draws."""
+    more = {"refiner_checkpoint": "sd2", "refiner_switch_at": 0.5}
+    requests = {"a": asked("sd1"), "b": asked("sd1", unit(bench, "draw-sd1"))}
+    found = bench.draw(**{name: one.model_copy(update=more) for name, one in requests.items()})
+    assert found["a"].error is None, found["a"].error
+    assert found["b"].error is not None
+    assert found["b"].error.code == "control_misfit"
+
+
 @pytest.mark.parametrize(
     ("tensors", "says"),
     [

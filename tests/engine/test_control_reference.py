@@ -157,7 +157,7 @@ def test_requests_in_company(bench: Bench) -> None:
     """Through the engine: alone and together the same; reference and ControlNet at once; batches see the reference."""
     control = "control_tiny11_sd15_canny"
     requests: dict[str, GenerateRequest] = {
-        name: BASE.model_copy(update={"control": units, "seed": seed, "batch_size": size})
+        name: BASE.model_copy(update={"control": units, "seed": seed, "batch_size": size, "steps": 2})
         for name, units, seed, size in (
             ("plain", (), 42, 1),
             ("only", (unit(bench, KINDS[0], 0),), 42, 1),

@@ -22,7 +22,7 @@ from danqing.engine.reference import ReferenceHint
 from danqing.engine.t2i import Adapter, FeatureHint
 from danqing.errors import DanqingError
 from danqing.imaging import control_maps, masks
-from danqing.library.controls import Control
+from danqing.library.controls import NONE, Control
 from danqing.request import ControlUnit, GenerateRequest, Inpaint
 
 if TYPE_CHECKING:
@@ -88,6 +88,18 @@ def units(scene: Scene, stage: Stage, model: Model) -> Generator[Call, Any, Unit
         if unit.save_detected_map:
             scene.maps.append(shown)
     return found if found.rows else None
+
+
+def check_refiner(request: GenerateRequest, model: Model, refiner: Model) -> None:
+    """Whether the control models of `model` can go on beside the checkpoint that takes over.
+
+    Raises:
+        DanqingError: `control_misfit`: nothing is drawn without the control it asked for.
+    """
+    names = [unit.model for unit in request.control if unit.model != NONE]
+    if names and model.architecture.unet != refiner.architecture.unet:
+        reason = f"its refiner has another shape than {model.checkpoint.name}"
+        raise DanqingError("control_misfit", name=", ".join(names), model=refiner.checkpoint.name, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,6 +249,7 @@ def _refiner(scene: Scene, stage: Stage, hands: Hands) -> Switch | None:
 
     def take_over() -> Generator[Call, Any, tuple[Model, Conditionings]]:
         model = yield from load(scene, name)
+        control_pass.check_refiner(request, hands.model, model)
         hands.guide.told |= {"Refiner": f"{model.checkpoint.base} [{model.hash10}]"}
         hands.guide.told |= {"Refiner switch at": at}
         if by_steps:

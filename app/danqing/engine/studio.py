@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -104,7 +105,8 @@ class Studio:
 
     def hold(self, image: Image.Image) -> str:
         """Keep a picture of a script in memory, for as long as this studio lives; a name for requests."""
-        name = f"{len(self.held):064x}"
+        # No name twice: what was made of a picture is remembered beyond its plan.
+        name = secrets.token_hex(32)
         self.held[name] = image
         return name
 
