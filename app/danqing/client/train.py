@@ -136,15 +136,15 @@ def here(data: Path, pictures: str, values: dict[str, Any], preset: str, resume:
 
 
 def _created(data: Path, pictures: str, values: dict[str, Any], preset: str) -> Training:
-    from danqing.app import load_settings
+    from danqing.settings import Settings
     from danqing.train import folder, memory, recipe
     from danqing.train.data import report
-    from danqing.train.settings import Limits
+    from danqing.train.settings import ROWS, Limits
 
     method = values["method"]
     wanted = recipe.parsed({**recipe.preset(preset, method), **values, "data": str(Path(pictures).resolve())})
     need = memory.estimate_for(data, wanted)
-    found = report(Path(wanted.data), wanted.resolution or 512, Limits.of(load_settings(data)))
+    found = report(Path(wanted.data), wanted.resolution or 512, Limits.of(Settings.load_known(ROWS, data)))
     language = environment_language()
     for issue in found.issues:
         typer.echo(issue.text(language), err=True)
