@@ -67,22 +67,22 @@ CASES = (
         "lora",
         STAR,
         f"<lora:{WORD}:1>",
-        PRIOR | {"steps": 250, "batch_size": 2, "learning_rate": 2e-3, "schedule": "cosine"},
+        PRIOR | {"steps": 1200, "learning_rate": 2e-3, "schedule": "cosine"},
     ),
-    Case("dreambooth", STAR, "", PRIOR | {"steps": 250, "batch_size": 2, "learning_rate": 2e-4, "schedule": "cosine"}),
+    Case("dreambooth", STAR, "", PRIOR | {"steps": 1200, "learning_rate": 2e-4, "schedule": "cosine"}),
     Case(
         "dreambooth_lora",
         STAR,
         f"<lora:{WORD}:1>",
         PRIOR
-        | {"steps": 250, "batch_size": 2, "learning_rate": 2e-3, "schedule": "cosine", "rank": 4}
+        | {"steps": 1200, "learning_rate": 2e-3, "schedule": "cosine", "rank": 4}
         | {"train_text_encoder": True, "text_encoder_learning_rate": 2e-4},
     ),
     Case(
         "hypernetwork",
         STYLE,
         f"<hypernet:{WORD}:1>",
-        PRIOR | {"steps": 250, "learning_rate": 3e-3, "hypernetwork_activation": "swish"},
+        PRIOR | {"steps": 1500, "learning_rate": 3e-3, "hypernetwork_activation": "swish"},
     ),
 )
 
