@@ -289,7 +289,10 @@ def run(place: Place, card: str, options: argparse.Namespace, data: Path) -> dic
     if options.compile and not options.small:
         model.unet = torch.compile(model.unet, mode="reduce-overhead", fullgraph=True)
         tables["throughput"] += theirs(place, model, "diffusers + compile", tflop, card)
-    tables["start"] = [{"what": "process start to first picture", "s": first_picture(options.device, options.small)}]
+    if options.start:
+        tables["start"] = [
+            {"what": "process start to first picture", "s": first_picture(options.device, options.small)}
+        ]
     return tables
 
 
@@ -320,6 +323,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--small", action="store_true", help="a tiny network: for a look whether everything runs")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="compile too; as usual on a GPU only")
+    parser.add_argument("--start", action=argparse.BooleanOptionalAction, default=True, help="time a fresh process too")
     parser.add_argument("--first", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     where = choose_device(options.device)

@@ -49,7 +49,7 @@ def test_the_benchmark_of_gpus_runs_on_a_cpu() -> None:
     page = ROOT / "docs/benchmarks-gpu.md"
     before = page.read_text("utf-8") if page.exists() else ""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.gpu", "--device", "cpu", "--small"],
+        [sys.executable, "-m", "bench.gpu", "--device", "cpu", "--small", "--no-start"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -57,7 +57,7 @@ def test_the_benchmark_of_gpus_runs_on_a_cpu() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    for heading in ("What a step costs more", "Larger pictures", "Several people at once", "Start", "Throughput"):
+    for heading in ("What a step costs more", "Larger pictures", "Several people at once", "Throughput"):
         assert heading in done.stdout
     for side in ("| danqing | 2 |", "| diffusers | 2 |", "with one ControlNet", "another strength of it"):
         assert side in done.stdout
