@@ -199,10 +199,10 @@ def _lora_numbers(recipe: TrainRequest, unet: UnetShape) -> int:
     if not recipe.conv_rank:
         return found
     time = 4 * unet.widths[0]
-    for block in _resnets(unet):
-        found += recipe.conv_rank * (9 * (block.inputs + block.outputs) + 2 * block.outputs)
-        found += rank * (time + block.outputs)
-        found += rank * (block.inputs + block.outputs) if block.inputs != block.outputs else 0
+    for resnet in _resnets(unet):
+        found += recipe.conv_rank * (9 * (resnet.inputs + resnet.outputs) + 2 * resnet.outputs)
+        found += rank * (time + resnet.outputs)
+        found += rank * (resnet.inputs + resnet.outputs) if resnet.inputs != resnet.outputs else 0
     between = [*unet.widths[:-1], *unet.widths[1:]]
     return found + sum(recipe.conv_rank * 10 * width for width in between)
 
