@@ -185,7 +185,7 @@ def outcome(chore: Chore, language: Language) -> str:
     if chore.state == "failed":
         return f"{kind}: {DanqingError.from_dict(chore.error).text(language)}"
     if chore.state == "done":
-        return f"{kind}. {say('chore_done', language, result=chore.result)}"
+        return f"{kind}: {say('chore_done', language, result=chore.result)}"
     return f"{kind}: {chore.title} · {say(f'chore_{chore.state}', language)} {chore.progress:.0%}"
 
 

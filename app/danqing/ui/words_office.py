@@ -101,12 +101,12 @@ OFFICE: Mapping[str, tuple[str, str]] = {
     "merge_record": ("Write the recipe into the file", "把合并配方写入文件"),
     "merge_begin": ("Merge", "开始合并"),
     # Works
-    "chores": ("Works", "进行中的工作"),
+    "chores": ("Merging and fetching", "合并与下载任务"),
     "chore_merge": ("Merging", "合并"),
     "chore_fetch": ("Fetching", "下载"),
     "chore_waiting": ("waiting", "等待中"),
     "chore_running": ("running", "进行中"),
-    "chore_done": ("Done: {result}", "完成：{result}"),
+    "chore_done": ("done, {result}", "完成，{result}"),
     "chore_cancelled": ("Stopped", "已停止"),
     "chore_cancel": ("Stop", "停止"),
     # Models
