@@ -104,7 +104,7 @@ def test_everything_can_be_reached_by_keyboard_and_has_a_name(open_page: Open) -
     assert nameless == []
     page.keyboard.press("Tab")
     reached = set()
-    for _ in range(60):
+    for _ in range(90):
         reached.add(page.evaluate("document.activeElement.closest('[id^=dq-]')?.id || ''"))
         page.keyboard.press("Tab")
     assert {"dq-prompt", "dq-negative", "dq-generate", "dq-steps", "dq-seed", "dq-refresh", "dq-stage"} <= reached

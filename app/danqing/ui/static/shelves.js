@@ -10,10 +10,23 @@
     const script = image ? ofImage : ofText;
     Object.assign(document.body.dataset, { tab, script: (script || '').replace(/[^a-z0-9]/g, '-') });
     if (shelf(tab) && opened !== tab) page.load(tab);
+    // One stop for the keyboard, arrows within it; a first look leaves the place where the keyboard begins alone.
+    const inputs = [...document.querySelectorAll('#dq-tabs input')];
+    for (const input of inputs) input.tabIndex = input.value === tab ? 0 : -1;
+    if (opened !== tab) inputs.find((input) => input.value === tab)?.closest('label').scrollIntoView({ block: 'nearest', inline: 'center' });
     opened = tab;
-    document.querySelector(`#dq-tabs input[value="${tab}"]`)?.closest('label').scrollIntoView({ block: 'nearest', inline: 'center' });
   };
   let opened = 'txt2img';
+
+  document.addEventListener('keydown', (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], here = event.target.closest?.('#dq-tabs input');
+    if (!step || !here) return;
+    event.preventDefault();
+    const inputs = [...document.querySelectorAll('#dq-tabs input')].filter((input) => input.closest('label').offsetParent);
+    const next = inputs[(inputs.indexOf(here) + step + inputs.length) % inputs.length];
+    next.click();
+    next.focus();
+  });
 
   // Opens a tab as a click on it does.
   page.choose = (tab) => document.querySelector(`#dq-tabs input[value="${tab}"]`)?.click();
