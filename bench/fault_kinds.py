@@ -33,8 +33,8 @@ LOAD_SECONDS = 3.0
 LOCKED_FOR = 12.0
 """Longer than SQLite itself waits."""
 
-BALLAST_LEFT = 64 * 1024
-"""Bytes that a full disk still has: less than a picture and a transaction."""
+BALLAST_LEFT = 0
+"""Bytes that a full disk still has."""
 
 FAKETIME = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
