@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import webuiapi
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageDraw
 
 from danqing.mini.control_judge import edge_overlap, edges
 from tests.conftest import Server
@@ -73,11 +73,6 @@ def test_controlnet(api: webuiapi.WebUIApi) -> None:
     assert edge[:, :70].sum() > 100
     assert edge[:, 70:].sum() == 0
     assert edge_overlap(edge, edges(np.asarray(drawn.convert("RGB")))) >= 0.5
-    unit.weight = 0.0
-    without = api.txt2img(**asked).image
-    assert ImageChops.difference(api.txt2img(**asked, controlnet_units=[unit]).images[0], without).getextrema() == (
-        ((0, 0),) * 3
-    )
 
 
 def test_img2img(api: webuiapi.WebUIApi) -> None:

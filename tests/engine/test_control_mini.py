@@ -17,7 +17,7 @@ LEAST = {"canny": 0.6, "pose": 0.8}
 
 @pytest.fixture(scope="module")
 def easel(tmp_path_factory: pytest.TempPathFactory) -> Easel:
-    return Easel(tmp_path_factory.mktemp("easel"), steps=10)
+    return Easel(tmp_path_factory.mktemp("easel"))
 
 
 @pytest.mark.parametrize("kind", LEAST)
