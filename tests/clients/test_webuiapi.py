@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import webuiapi
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from danqing.mini.control_judge import edge_overlap, edges
 from tests.conftest import Server
@@ -73,6 +73,12 @@ def test_controlnet(api: webuiapi.WebUIApi) -> None:
     assert edge[:, :70].sum() > 100
     assert edge[:, 70:].sum() == 0
     assert edge_overlap(edge, edges(np.asarray(drawn.convert("RGB")))) >= 0.5
+    unit.weight = 0.0
+    # The client keeps its units of one call for the next where it is handed no dictionary of its own.
+    without = api.txt2img(**asked, alwayson_scripts={}).image
+    weightless = api.txt2img(**asked, alwayson_scripts={}, controlnet_units=[unit]).images[0]
+    assert ImageChops.difference(weightless, without).getextrema() == ((0, 0),) * 3
+    assert ImageChops.difference(drawn, without).getextrema() != ((0, 0),) * 3
 
 
 def test_img2img(api: webuiapi.WebUIApi) -> None:
