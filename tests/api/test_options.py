@@ -24,7 +24,7 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 def test_every_option_is_listed(client: httpx.Client) -> None:
     values = client.get("/sdapi/v1/options").json()
-    assert list(values) == list(load_table())
+    assert list(values) == [key for key, row in load_table().items() if not row.own]
     assert len(values) > 320
     assert values["samples_format"] == "png"
     assert values["keyedit_delimiters_whitespace"] == ["Tab", "Carriage Return", "Line Feed"]
@@ -88,6 +88,16 @@ def test_what_does_not_fit_is_refused(
     assert body["error"] == error
     assert errors is None or body["errors"] == errors
     assert client.get("/sdapi/v1/options").json() == before
+
+
+def test_options_of_our_own_are_listed_where_they_are_set(server: Server) -> None:
+    with server.client(cookies={"danqing_client": "tiles"}) as mine, server.client() as other:
+        assert mine.post("/sdapi/v1/options", json={"diffusion_tile": 512, "vae_tile": 0}).status_code == 200
+        values = mine.get("/sdapi/v1/options").json()
+        assert values["diffusion_tile"] == 512
+        assert "vae_tile" not in values
+        assert "diffusion_tile" not in other.get("/sdapi/v1/options").json()
+        assert mine.post("/sdapi/v1/options", json={"diffusion_tile": 5000}).status_code == 422
 
 
 def test_restricted_ones_are_skipped_silently(client: httpx.Client) -> None:

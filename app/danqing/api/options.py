@@ -40,6 +40,8 @@ class Option:
     restricted: bool = False
     fixed: bool = False
     """It would change pictures and is not obeyed in this version: anything but the default is refused."""
+    own: bool = False
+    """The WebUI has none of this name: a list for its clients tells it only where it is set."""
 
     def checked(self, value: Any) -> Any:
         """`value`, when it fits: numbers within bounds, strings among the choices, the default's type.
@@ -100,6 +102,11 @@ class Options:
         with self._lock:
             mine = dict(self._clients.get(client, {}))
         return {key: mine.get(key, self._default(key)) for key in self.table}
+
+    def listed(self, client: str) -> dict[str, Any]:
+        """The WebUI's options as they stand for `client`, and those of our own that it has set."""
+        found = self.of(client)
+        return {key: value for key, value in found.items() if not self.table[key].own or value != self._default(key)}
 
     def _default(self, key: str) -> Any:
         return self._taken_over.get(key, self.table[key].default)

@@ -114,7 +114,7 @@ class OptionRoutes:
         return SafeJson(await asyncio.to_thread(self._values, self._context.client(request)))
 
     def _values(self, client: str) -> dict[str, Any]:
-        values = {key: as_floats(value) for key, value in self._context.options.of(client).items()}
+        values = {key: as_floats(value) for key, value in self._context.options.listed(client).items()}
         try:
             checkpoint = self._context.library.resolve(values["sd_model_checkpoint"] or "")
             values["sd_model_checkpoint"] = checkpoint.title

@@ -94,6 +94,12 @@ _SPEED = {
     "token_merging_ratio_hr": ("Token merging ratio, hires", "高清轮 Token 合并比例"),
     "ESRGAN_tile": ("Tile of upscalers in pixels (0: none)", "放大分块大小（像素，0 为不分块）"),
     "ESRGAN_tile_overlap": ("Overlap of those tiles", "放大分块重叠"),
+    "vae_tile": ("Tile of the VAE in pixels (0: by memory)", "VAE 分块大小（像素，0 为按内存决定）"),
+    "diffusion_tile": (
+        "Tile in which larger pictures are drawn, in pixels (0: none)",
+        "大图分块绘制的分块大小（像素，0 为不分块）",
+    ),
+    "diffusion_tile_overlap": ("Overlap of those tiles", "绘制分块重叠"),
 }
 
 GROUPS: Mapping[tuple[str, str], tuple[str, ...]] = {
