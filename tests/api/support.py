@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -39,3 +40,16 @@ def assert_four_keys(response: httpx.Response, status: int) -> dict[str, str]:
     body: dict[str, str] = response.json()
     assert set(body) == FOUR_KEYS
     return body
+
+
+def routes_of(found: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Method and path of every route in a list of them, those of apps that are mounted below included."""
+    for route in found:
+        path = prefix + getattr(route, "path", "")
+        inside = getattr(route, "original_router", None) or getattr(route, "app", None)
+        while inside is not None and not hasattr(inside, "routes"):
+            inside = getattr(inside, "app", None)
+        if inside is not None:
+            yield from routes_of(inside.routes, path)
+        for method in getattr(route, "methods", None) or ():
+            yield method, path

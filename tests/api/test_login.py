@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from sqlite3 import connect
-from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +16,7 @@ import pytest
 from danqing.api.auth import AdminAccount, Logins
 from danqing.api.login import LoginPages, local_path
 from danqing.app import load_settings
-from tests.api.support import SMALL, assert_four_keys, draw
+from tests.api.support import SMALL, assert_four_keys, draw, routes_of
 from tests.conftest import Server
 
 OPEN = {"/login", "/login/oidc", "/login/oidc/back", "/shared/x"}
@@ -54,19 +53,7 @@ def routes(data: Path) -> list[tuple[str, str]]:
     settings = load_settings(data)
     library, service = rooms(data, settings)
     app = build(service, library, settings, Logins.at(data, settings, AdminAccount(data), "127.0.0.1"))
-    return sorted(set(_walk(app.routes, "")))
-
-
-def _walk(found: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    for route in found:
-        path = prefix + getattr(route, "path", "")
-        inside = getattr(route, "original_router", None) or getattr(route, "app", None)
-        while inside is not None and not hasattr(inside, "routes"):
-            inside = getattr(inside, "app", None)
-        if inside is not None:
-            yield from _walk(inside.routes, path)
-        for method in getattr(route, "methods", None) or ():
-            yield method, re.sub(r"\{[^}]*\}", "x", path)
+    return sorted({(method, re.sub(r"\{[^}]*\}", "x", path)) for method, path in routes_of(app.routes)})
 
 
 @pytest.fixture(scope="module")

@@ -76,21 +76,22 @@ async def worker_of(service: JobService, job: Job) -> int:
 def test_it_trains_while_others_draw_and_gives_way(training: Running, a_recipe: Recipe) -> None:
     async def main() -> None:
         async with training(step=0.02) as service:
-            job = await service.training.submit(a_recipe(steps=200), owner="li")
+            job = await service.training.submit(a_recipe(steps=500), owner="li")
             assert (job.request.kind, job.request.prompt, job.request.model) == (
                 "train",
                 "zqx",
                 "danqing-mini.safetensors",
             )
             await begun(service, job)
-            drawn = await service.wait((await service.submit(a_request(steps=20), owner="wang")).id)
+            # Longer than the pace of its looks at who draws, and shorter than the training.
+            drawn = await service.wait((await service.submit(a_request(steps=100), owner="wang")).id)
             assert drawn.state is JobState.DONE
             seen = [view async for view in service.changes(job.id)]
             assert [view.step for view in seen] == sorted(view.step for view in seen)
             done = service.view(job.id)
             assert (done.job.state, done.progress) == (JobState.DONE, 1.0)
             folder = service.training.folder(job.id)
-            assert list(losses(folder.rows())) == list(range(1, 201))
+            assert list(losses(folder.rows())) == list(range(1, 501))
             busy = (folder.path / "busy.log").read_text()
             assert "1" in busy
             assert "0" in busy

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
+from tests.api.support import routes_of
 from tests.jobs.support import a_request
 from tests.security.access import IN, NEEDS, VISITORS, row_of
 from tests.security.conftest import Run
@@ -38,7 +38,7 @@ BODIES: dict[str, dict[str, Any]] = {
 def routes(app: Any) -> list[tuple[str, str]]:
     """Method and path of every route, Gradio's and those without a description included."""
     found = {(method.upper(), path) for path, methods in app.openapi()["paths"].items() for method in methods}
-    found |= {route for route in _walk(app.routes, "") if not route[1].startswith("/images/")}
+    found |= {route for route in routes_of(app.routes) if not route[1].startswith("/images/")}
     return sorted(found | {("GET", "/healthz"), ("GET", "/readyz")})
 
 
@@ -49,18 +49,6 @@ def example_of(app: Any, method: str, path: str) -> dict[str, Any] | None:
     schema = body.get("application/json", {}).get("schema", {})
     found = told["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], {}).get("examples")
     return found[0] if found else None
-
-
-def _walk(found: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    for route in found:
-        path = prefix + getattr(route, "path", "")
-        inside = getattr(route, "original_router", None) or getattr(route, "app", None)
-        while inside is not None and not hasattr(inside, "routes"):
-            inside = getattr(inside, "app", None)
-        if inside is not None:
-            yield from _walk(inside.routes, path)
-        for method in getattr(route, "methods", None) or ():
-            yield method, path
 
 
 def test_who_may_do_what(home: House, run: Run) -> None:

@@ -23,6 +23,7 @@ from danqing.jobs.board import Board, Live
 from danqing.jobs.model import JobState
 from danqing.jobs.store import FULL_DISK_WAIT, JobStore, insist
 from danqing.jobs.tally import Tally
+from danqing.jobs.telling import tell
 from danqing.request import parsed
 from danqing.settings import Settings
 
@@ -166,13 +167,7 @@ class Dispatcher:
                 self._back(live)
 
     async def _tell(self, body: dict[str, Any]) -> bool:
-        """False when there is no engine: then `lost` has been called, or is on its way, for every running job."""
-        try:
-            await self._send(Message(body))
-        except OSError as error:
-            log.info("engine did not listen", op=body["op"], error=str(error))
-            return False
-        return True
+        return await tell(self._send, body)
 
     # -- listening -----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from danqing.errors import DanqingError
 from danqing.jobs.board import Board, Live
 from danqing.jobs.model import Job, JobState
 from danqing.jobs.store import FULL_DISK_WAIT, JobStore, insist
+from danqing.jobs.telling import tell
 from danqing.train.folder import Training
 
 log = structlog.get_logger(__name__)
@@ -143,13 +144,7 @@ class Trainings:
             await self._tell({"op": "train-end", "job": token})
 
     async def _tell(self, body: dict[str, Any]) -> bool:
-        """False when there is no engine: then `lost` has been called, or is on its way."""
-        try:
-            await self._send(Message(body))
-        except OSError as error:
-            log.info("engine did not listen", op=body["op"], error=str(error))
-            return False
-        return True
+        return await tell(self._send, body)
 
     async def _watch(self, live: Live) -> None:
         training, before = self.folder(live.job), (live.step, live.seen)
