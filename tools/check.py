@@ -95,9 +95,15 @@ def run(stage: Stage) -> None:
     stage.seconds = time.monotonic() - start
 
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "DANQING_ENGINE_THREADS": "1"}
+"""Two workers, each with an engine: with a thread a core each, they would wait for one another at every barrier."""
+
+
 def _passed_through(command: list[str]) -> tuple[int, str]:
-    last = ""
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    last, environment = "", {**ONE_THREAD, **os.environ}
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
         assert process.stdout
         for line in process.stdout:
             print(line, end="", flush=True)

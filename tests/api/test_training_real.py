@@ -51,7 +51,7 @@ def test_a_lora_survives_its_engine_and_draws(server: Server) -> None:
         files = [("files", ("one.png", out.getvalue()))]
         assert client.post("/v1/datasets/one", files=files).status_code == 200
         fields = {"steps": 8, "batch_size": 1, "resolution": 64, "save_every": 2, "sample_every": 8, "sample_steps": 2}
-        body = {"kind": "train", "method": "lora", "name": "zqx", "data": "one", "preset": "cpu-mini", **fields}
+        body = {"kind": "train", "method": "lora", "name": "striped", "data": "one", "preset": "cpu-mini", **fields}
         answer = client.post("/v1/jobs", json={**body, "sample_prompts": ["zqx"]})
         assert answer.status_code == 202, answer.text
         job = answer.json()["id"]
@@ -65,12 +65,12 @@ def test_a_lora_survives_its_engine_and_draws(server: Server) -> None:
         assert all(math.isfinite(loss) for loss in losses.values())
         assert sum("loss" in row for row in told["rows"]) <= 8 + 3, "it went on from a saved state"
         (file,) = told["result"]["files"]
-        assert file["path"] == "models/Lora/zqx.safetensors"
+        assert file["path"] == "models/Lora/striped.safetensors"
         assert (server.data / file["path"]).is_file()
         assert Image.open(io.BytesIO(client.get(f"/v1/jobs/{job}/samples/0").content)).size == (64, 64)
         # The result is in the next prompt at once.
-        assert "zqx" in [row["name"] for row in client.get("/sdapi/v1/loras").json()]
-        drawn = client.post("/sdapi/v1/txt2img", json={**SMALL, "prompt": "a star <lora:zqx:1>"}, timeout=MINUTES)
+        assert "striped" in [row["name"] for row in client.get("/sdapi/v1/loras").json()]
+        drawn = client.post("/sdapi/v1/txt2img", json={**SMALL, "prompt": "a star <lora:striped:1>"}, timeout=MINUTES)
         assert drawn.status_code == 200, drawn.text
-        assert "zqx" in drawn.text
+        assert "striped" in drawn.text
         (server.data / file["path"]).unlink()
