@@ -21,5 +21,8 @@ def test_nothing_is_lost_or_there_twice_and_every_file_opens(tmp_path: Path) -> 
     for row in rows:
         assert row["jobs"], row
         assert row["done"] == row["jobs"], (seed, row)
-        assert [row[name] for name in ("failed", "untold", "lost", "twice", "broken", "not indexed")] == [0] * 6, (seed, row)
+        assert [row[name] for name in ("failed", "untold", "lost", "twice", "broken", "not indexed")] == [0] * 6, (
+            seed,
+            row,
+        )
     assert {"port back s", "drawing after web kill s", "drawing after engine kill s"} <= rows[0].keys()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 from danqing.errors import DanqingError
 from danqing.jobs.model import Job, JobState
 from danqing.jobs.service import JobService
-from danqing.jobs.trainings import sweep
+from danqing.jobs.trainings import GRACE, sweep
 from danqing.library.index import Library
 from danqing.train.folder import create
 from danqing.train.progress import losses
@@ -224,7 +225,8 @@ def test_forgotten_trainings_leave_no_folder(training: Running, a_recipe: Recipe
             await service.wait(old.id)
             await service.wait(new.id)
             service._database.write(lambda c: c.execute("DELETE FROM job WHERE id = ?", (old.id,)))
-            assert sweep(service.data, service._database) == 1
+            assert sweep(service.data, service._database, time.time()) == 0, "a folder is there before its job is"
+            assert sweep(service.data, service._database, time.time() + GRACE) == 1
             kept = {path.name for path in (service.data / "training").iterdir()}
             assert kept == {service.training.folder(new.id).id, by_hand.id}
 

@@ -114,4 +114,4 @@ def test_a_wrong_password_is_told_so(app: Server, front: Door) -> None:
     api = webuiapi.WebUIApi(host="127.0.0.1", port=front.port)
     api.session.auth = HTTPBasicAuth("admin", "wrong")
     with pytest.raises(RuntimeError, match="401"):
-        api.get_options()
+        api.txt2img(**SMALL)

@@ -54,5 +54,5 @@ class Housekeeping:
         inputs.disown(database, wanted, settings.get_float("input_hours"), now)
         before = now - settings.get_float("job_days") * 86400
         database.write(lambda connection: connection.execute(OLD_JOBS, (before,)))
-        trainings.sweep(data, database)
+        trainings.sweep(data, database, now)
         database.write(lambda connection: connection.execute("DELETE FROM share WHERE expires < ?", (now,)))

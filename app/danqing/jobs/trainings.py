@@ -29,6 +29,9 @@ from danqing.train.folder import Training
 
 log = structlog.get_logger(__name__)
 
+GRACE = 3600.0
+"""Seconds for which the folder of a training that no job knows is left alone."""
+
 PACE = 0.5
 """Seconds between two looks into the folder of the training that runs."""
 
@@ -292,12 +295,17 @@ class Trainings:
         self.wake()
 
 
-def sweep(data: Path, database: Database) -> int:
-    """Remove the folders of trainings whose jobs are forgotten; their results lie elsewhere. How many went. Blocks."""
+def sweep(data: Path, database: Database, now: float, grace: float = GRACE) -> int:
+    """Remove the folders of trainings whose jobs are forgotten; their results lie elsewhere. How many went. Blocks.
+
+    Args:
+        now: seconds since 1970.
+        grace: folders younger than this many seconds stay: one is there before its job is.
+    """
     known = {row["id"] for row in database.rows("SELECT id FROM job WHERE json_extract(request, '$.kind') = 'train'")}
     gone = 0
     for mark in (data / "training").glob(f"*/{MARK}"):
-        if mark.read_text("utf-8").strip() not in known:
+        if mark.stat().st_mtime < now - grace and mark.read_text("utf-8").strip() not in known:
             shutil.rmtree(mark.parent, ignore_errors=True)
             gone += 1
     return gone
