@@ -142,6 +142,7 @@ OTHER_VALUES: dict[str, list[object]] = {
     "control": [],
     "script": [{"script": Script(name="prompt matrix"), "prompt": "a|b"}],
     "extras": [{"kind": "extras", "init_images": (PICTURE,), "extras": Extras(upscaler_1="Lanczos")}],
+    "training": ["0" * 16],
     "options": [
         {"options": DrawOptions(emphasis="None"), "prompt": "a (red:1.5) circle"},
         DrawOptions(skip_early_cond=0.5),
