@@ -12,7 +12,9 @@ import yaml
 
 from tests.ansible.support import ROOT
 
-UNITS = sorted(path for path in (ROOT / "systemd").iterdir() if path.suffix in (".service", ".timer", ".target", ".path"))
+UNITS = sorted(
+    path for path in (ROOT / "systemd").iterdir() if path.suffix in (".service", ".timer", ".target", ".path")
+)
 SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
 ROLE = yaml.safe_load((ROOT / "ansible/roles/systemd/defaults/main.yml").read_text())
 MOST_EXPOSED = {
@@ -109,3 +111,14 @@ def test_everything_that_must_run_comes_back() -> None:
         unit = ROOT / f"systemd/{name}.service"
         assert option(unit, "Restart") == ["always"]
         assert option(unit, "StartLimitIntervalSec") == ["0"]
+
+
+@pytest.mark.parametrize(
+    "unit", [unit for unit in UNITS if unit.suffix in (".path", ".timer")], ids=lambda unit: unit.name
+)
+def test_what_starts_services_does_not_wait_for_one(unit: Path) -> None:
+    """Paths and timers come before every ordinary service; one that waits for a service is an ordering cycle, in which
+    systemd drops a unit at random."""
+    lines = unit.read_text("utf-8").splitlines()
+    waits = any(line.startswith("After=") and ".service" in line for line in lines)
+    assert not waits or "DefaultDependencies=no" in lines
