@@ -136,7 +136,7 @@ def image_tools() -> None:
         _boxlab("import host; host.apt_install(host.TEST_PACKAGES)")
 
 
-BOX_UNTIL = 29 * 60
+BOX_UNTIL = 22 * 60
 """Seconds into the run after which the box stage, eight minutes on an idle machine, is left out; not with `DANQING_BOX=1`."""
 
 
