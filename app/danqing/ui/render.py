@@ -83,7 +83,8 @@ def notice(text: str) -> str:
 def submitting(language: Language) -> str:
     """The stage between a click and the first news of its job."""
     return _section(
-        "busy", f'<figure class="dq-canvas dq-blank"></figure>{_bar(None, language)}{_line(say("submitting", language))}'
+        "busy",
+        f'<figure class="dq-canvas dq-blank"></figure>{_bar(None, language)}{_line(say("submitting", language))}',
     )
 
 
