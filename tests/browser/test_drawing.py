@@ -8,21 +8,6 @@ from tests.conftest import Server
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=2} {{7*7}} `'\"&"
 
 
-def test_first_visit_in_chinese_one_click_to_a_picture(open_page: Open) -> None:
-    page = open_page("zh-CN")
-    assert page.inner_text(f"{STAGE} h2") == "今天画点什么？"
-    assert page.inner_text("#dq-generate") == "开始绘制"
-    assert page.locator(".dq-example").count() == 4
-    shoot(page, "first-visit-zh")
-    prompt = page.inner_text(".dq-example >> nth=0").strip()
-    page.click(".dq-example >> nth=0")
-    finish(page, prompt)
-    assert page.input_value("#dq-prompt textarea") == prompt
-    assert page.evaluate("document.querySelector('.dq-zoom img').naturalWidth") == 128
-    assert "完成" in page.inner_text(f"{STAGE} .dq-line")
-    assert page.locator("#dq-history .dq-thumb").count() == 1
-
-
 def test_prompt_and_keys_in_english_with_live_preview(open_page: Open) -> None:
     page = open_page("en-US")
     draw(page, "a yellow circle on a blue background", steps=60)

@@ -64,6 +64,8 @@ def test_the_language_is_switched_at_once_and_stays(open_page: Open) -> None:
     assert page.inner_text("[data-testid=toast-text]") == "随机种子必须是有限的数字。"
     page.reload()
     page.wait_for_function("document.querySelector('#dq-generate')?.innerText === '开始绘制'")
+    page.wait_for_function(f"document.querySelector('{PROMPT}').value === 'a red star'")
+    page.wait_for_timeout(1000)  # what the page still asks for would be cut off, which the console tells of
     page.click("#dq-language button")
     page.wait_for_function("document.querySelector('#dq-generate')?.innerText === 'Draw'")
 

@@ -131,10 +131,11 @@ def test_a_plot_of_two_seeds(open_page: Open) -> None:
 
 def test_draws_on_and_on(open_page: Open) -> None:
     page = open_page("en-US")
-    before = page.locator("#dq-history .dq-thumb").count()
+    thumbs = "[...document.querySelectorAll('#dq-history .dq-thumb')].map((thumb) => thumb.dataset.id)"
+    before = page.evaluate(thumbs)
     page.click("#dq-forever")
     draw(page, "again and again", steps=2)
-    page.wait_for_function(f"document.querySelectorAll('#dq-history .dq-thumb').length >= {before + 2}")
+    page.wait_for_function(f"(before) => {thumbs}.filter((id) => !before.includes(id)).length >= 2", arg=before)
     page.click("#dq-forever")
     assert page.get_attribute("#dq-forever", "aria-pressed") == "false"
     page.wait_for_selector(f'{STAGE}[data-state="shown"]')
