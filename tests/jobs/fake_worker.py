@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from danqing.errors import DanqingError
-from danqing.train.folder import Training, write_whole
+from danqing.library.whole import replace_whole
+from danqing.train.folder import Training
 from danqing.train.progress import Recorder
 
 STEP_SECONDS = 0.01
@@ -45,7 +46,7 @@ def work(training: Training, stop: list[int]) -> int:
         time.sleep(STEP_SECONDS)
         row: Any = {"step": step, "steps": recipe.steps, "loss": 1 / step, "rate": 0.1, "seconds": step / 100}
         record.append(row)
-        write_whole(saved, str(step).encode())
+        replace_whole(saved, str(step).encode())
         with (training.path / "busy.log").open("a") as file:
             file.write("1" if training.busy.exists() else "0")
         if step == recipe.steps // 2 or recipe.name == "die":

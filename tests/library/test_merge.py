@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -16,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from danqing.errors import DanqingError
-from danqing.library import tensors
 from danqing.library.cli import app
 from danqing.library.convert import convert
 from danqing.library.merge import Recipe, Source, merge
@@ -158,7 +158,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, three: Any, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tensors.os, "fsync", fails)
+        patch.setattr(os, "fsync", fails)
         with pytest.raises(DanqingError) as caught:
             merge(Recipe("weighted sum", first, second), target, overwrite=True)
     assert caught.value.code == "disk_full"

@@ -23,7 +23,8 @@ from danqing.api.lists import Route
 from danqing.api.tokens import TRAIN
 from danqing.api.waiting import unless_stopping
 from danqing.errors import DanqingError
-from danqing.train.folder import targets, write_error, write_whole
+from danqing.library.whole import replace_whole
+from danqing.train.folder import targets, write_error
 from danqing.train.recipe import TrainRequest, parsed
 
 TEMPLATES: Mapping[str, str] = {
@@ -151,7 +152,7 @@ class TrainingDoors:
         kept[f"{owner}/{kind}/{name}"] = fields
         path = data / "training" / "created.json"
         try:
-            write_whole(path, json.dumps(kept, ensure_ascii=False).encode())
+            replace_whole(path, json.dumps(kept, ensure_ascii=False).encode())
         except OSError as error:
             raise write_error(path, error) from None
         return target.relative_to(data).as_posix()

@@ -21,6 +21,7 @@ import structlog
 
 from danqing.database import Database, Row
 from danqing.errors import DanqingError
+from danqing.library.whole import replace_whole
 from danqing.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -164,10 +165,7 @@ class Copies:
             return
         self._until = until
         self._sent = {one: made for one, made in self._sent.items() if made >= until}
-        self._state.parent.mkdir(parents=True, exist_ok=True)
-        half = self._state.with_suffix(".part")
-        half.write_text(json.dumps({"until": until}), "utf-8")
-        half.replace(self._state)
+        replace_whole(self._state, json.dumps({"until": until}).encode())
 
     def _read(self) -> float:
         try:

@@ -18,9 +18,10 @@ from PIL import Image
 
 from danqing.errors import DanqingError
 from danqing.gallery.store import free_mb
+from danqing.library.whole import replace_whole
 from danqing.train import captions
 from danqing.train.data import ENDINGS, Report, decoded, report
-from danqing.train.folder import write_error, write_whole
+from danqing.train.folder import write_error
 from danqing.train.settings import Limits
 from danqing.train.source import opened
 
@@ -126,7 +127,7 @@ class Datasets:
         if len(content) > self.limits.file:
             raise DanqingError("body_too_large", size=len(content), maximum=self.limits.file)
         try:
-            write_whole(target / file, content)
+            replace_whole(target / file, content)
         except OSError as error:
             raise write_error(target, error) from None
 
@@ -171,7 +172,7 @@ class Datasets:
         try:
             if beside.is_file() and not first.exists():
                 shutil.copyfile(beside, first)
-            write_whole(beside, text.encode() + b"\n")
+            replace_whole(beside, text.encode() + b"\n")
         except OSError as error:
             raise write_error(folder, error) from None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from urllib.parse import quote
 
 from danqing.errors import DanqingError, environment_language
 from danqing.library.manifest import HubSource, Manifest, S3Source, Source, UrlSource, Weights, read_manifest
+from danqing.library.whole import sha256_of
 
 CHUNK = 1 << 22
 TRIES = 4
@@ -118,12 +118,7 @@ def _is_there(row: Weights, place: Place, record: dict[str, Any]) -> bool:
     known = record.get(row.name, {})
     if known.get("bytes") == target.stat().st_size and (not row.sha256 or known.get("sha256") == row.sha256):
         return True
-    return bool(row.sha256) and _digest(target) == row.sha256
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return bool(row.sha256) and sha256_of(target) == row.sha256
 
 
 def part_of(row: Weights, place: Place) -> Path:
@@ -157,7 +152,7 @@ def _fetch_one(row: Weights, place: Place, pinned: str, say: Say) -> tuple[str, 
         except (OSError, DanqingError) as error:
             reasons.append(f"{name}: {error}")
             continue
-        digest = _digest(part)
+        digest = sha256_of(part)
         if wanted and digest != wanted:
             part.unlink()
             reasons.append(f"{name}: sha256 {digest}")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 from danqing.errors import DanqingError
 from danqing.library.header import ITEM_BYTES, Entry, Header
 from danqing.library.weights import Weights
+from danqing.library.whole import replacing
 
 DTYPES = {
     **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
@@ -116,28 +115,13 @@ def write_safetensors(path: Path, rows: Iterable[Row], metadata: Mapping[str, st
 
 
 def _write(path: Path, head: bytes, table: list[Row]) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=".danqing-", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(head)
-            for row in table:
-                value = row.make().to(DTYPES[row.dtype]).contiguous()
-                if tuple(value.shape) != row.shape:
-                    raise ValueError(f"{row.name} came out as {list(value.shape)}")
-                file.write(value.reshape(-1).view(torch.uint8).numpy().data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(head)
+        for row in table:
+            value = row.make().to(DTYPES[row.dtype]).contiguous()
+            if tuple(value.shape) != row.shape:
+                raise ValueError(f"{row.name} came out as {list(value.shape)}")
+            file.write(value.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _head(table: list[Row], metadata: Mapping[str, str]) -> bytes:

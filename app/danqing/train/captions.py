@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from danqing.errors import DanqingError
-from danqing.train.folder import Training, write_error, write_whole
+from danqing.library.whole import replace_whole
+from danqing.train.folder import Training, write_error
 from danqing.train.recipe import TrainRequest
 
 SIDECARS = (".txt", ".caption")
@@ -73,7 +74,7 @@ def write(training: Training, file: str, text: str, limit: int = 2000) -> None:
         raise DanqingError("train_picture_broken", file=file[:100], reason="there is no prepared picture of this name")
     text = checked(file, " ".join(text.split()), limit)
     try:
-        write_whole(path.with_suffix(".txt"), text.encode() + b"\n")
+        replace_whole(path.with_suffix(".txt"), text.encode() + b"\n")
     except OSError as error:
         raise write_error(path, error) from None
 

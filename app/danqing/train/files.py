@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -12,6 +11,7 @@ from typing import IO, Any, cast
 import torch
 
 from danqing.errors import DanqingError
+from danqing.library.whole import sha256_of
 from danqing.train.folder import write_error
 
 ROOM = 16 * 2**20
@@ -87,12 +87,6 @@ def _bytes(table: Any) -> int:
     if isinstance(table, dict):
         return sum(map(_bytes, table.values()))
     return sum(map(_bytes, table)) if isinstance(table, list | tuple) else 0
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def publish(made: Path, target: Path) -> None:

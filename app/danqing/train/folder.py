@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from danqing.errors import DanqingError
+from danqing.library.whole import replace_whole
 from danqing.train.progress import Row, read
 from danqing.train.recipe import TrainRequest, parsed
 
@@ -182,27 +181,6 @@ def targets(root: Path, recipe: TrainRequest) -> tuple[Path, ...]:
     return tuple(folder / f"{recipe.name}{end}" for end in (".safetensors", ".ckpt"))
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write or replace a file; after a crash at any moment the old one or the new one is there, whole.
-
-    Raises:
-        OSError: nothing is left behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".danqing-", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def write_error(path: Path, error: OSError) -> DanqingError:
     """What a failed write is called."""
     if error.errno in FULL:
@@ -212,7 +190,7 @@ def write_error(path: Path, error: OSError) -> DanqingError:
 
 def _write_json(path: Path, table: dict[str, Any]) -> None:
     try:
-        write_whole(path, json.dumps(table, ensure_ascii=False, indent=1).encode())
+        replace_whole(path, json.dumps(table, ensure_ascii=False, indent=1).encode())
     except OSError as error:
         raise write_error(path, error) from None
 

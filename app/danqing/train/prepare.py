@@ -19,9 +19,10 @@ from PIL import Image
 
 from danqing.errors import DanqingError
 from danqing.library.index import Library
+from danqing.library.whole import replace_whole
 from danqing.train.captions import words_of
 from danqing.train.data import Picture, Report, decoded, report
-from danqing.train.folder import Training, write_error, write_whole
+from danqing.train.folder import Training, write_error
 from danqing.train.recipe import TrainRequest
 from danqing.train.settings import Limits
 from danqing.train.source import Source, opened
@@ -130,7 +131,7 @@ def prepare(training: Training, root: Path, limits: Limits | None = None) -> Ind
         index = Index(
             made, resolution, found.sha256, tuple({"code": i.code, "values": i.error.params} for i in found.issues)
         )
-        write_whole(training.pictures / INDEX, json.dumps(asdict(index), ensure_ascii=False).encode())
+        replace_whole(training.pictures / INDEX, json.dumps(asdict(index), ensure_ascii=False).encode())
     except OSError as error:
         raise write_error(training.pictures, error) from None
     return index
@@ -155,7 +156,7 @@ class _Copier:
             mask = f"{stem}-mask.png"
             self._save(mask, picture.mask, size, "L")
         words = picture.words if self._recipe.caption_source != "filename" else words_of(picture.name)
-        write_whole(self._folder / f"{stem}.txt", words.encode() + b"\n")
+        replace_whole(self._folder / f"{stem}.txt", words.encode() + b"\n")
         return Prepared(f"{stem}.png", picture.name, picture.sha256, *size, mask)
 
     def _save(self, file: str, name: str, size: Size, mode: str) -> None:
@@ -164,7 +165,7 @@ class _Copier:
         image, _ = decoded(name, content, self._limits.pixels, lambda image: fitted(image, size).convert(mode))
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=3)
-        write_whole(self._folder / file, buffer.getvalue())
+        replace_whole(self._folder / file, buffer.getvalue())
 
 
 def missing(training: Training) -> DanqingError:

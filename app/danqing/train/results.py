@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from danqing.train.files import publish, sha256_of
-from danqing.train.folder import Training, targets, write_error, write_whole
+from danqing.library.whole import replace_whole, sha256_of
+from danqing.train.files import publish
+from danqing.train.folder import Training, targets, write_error
 from danqing.train.progress import losses
 from danqing.train.recipe import TrainRequest
 from danqing.train.trainer import Trainer
@@ -92,4 +93,4 @@ def _beside(trainer: Trainer, target: Path) -> None:
 
 def _new(path: Path, content: bytes) -> None:
     if not path.exists():
-        write_whole(path, content)
+        replace_whole(path, content)

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 
 from danqing.errors import DanqingError
+from danqing.library.whole import replace_whole
 from danqing.train.captions import caption_of, class_prompts
 from danqing.train.drawing import Painter, png, sampled
 from danqing.train.files import save_torch
-from danqing.train.folder import Training, write_error, write_whole
+from danqing.train.folder import Training, write_error
 from danqing.train.latents import Item, Latents
 from danqing.train.loss import mean_error, noise_like, noised, target_of, weights_of
 from danqing.train.methods import METHODS
@@ -222,7 +223,7 @@ class Trainer:
 
     def _write(self, path: Path, content: bytes) -> None:
         try:
-            write_whole(path, content)
+            replace_whole(path, content)
         except OSError as error:
             raise write_error(path, error) from None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from danqing.errors import DanqingError
+from danqing.library.whole import replace_whole
 
 MOST = 200
 LONGEST_NAME = 80
@@ -73,10 +74,7 @@ def _write(data: Path, owner: str, kept: Mapping[str, Any]) -> list[str]:
         raise DanqingError("text_too_long", field="preset", length=len(text), maximum=FILE_LIMIT)
     path = _file(data, owner)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(text, "utf-8")
-        part.replace(path)
+        replace_whole(path, text.encode())
     except OSError:
         raise DanqingError("disk_full", free_mb=0) from None
     return sorted(kept, key=str.casefold)

@@ -19,6 +19,7 @@ from danqing.errors import DanqingError
 from danqing.gallery.reading import decoded
 from danqing.library import chores
 from danqing.library.previews import ENDINGS, preview_of
+from danqing.library.whole import replace_whole
 from danqing.ui import pages_office
 from danqing.ui.answers import body_of, html, reader, require_admin
 from danqing.ui.uploads import KINDS
@@ -220,9 +221,8 @@ class Stock:
         model = self._file(kind, name)
         for ending in ENDINGS:
             model.with_suffix("").with_name(f"{model.stem}.preview{ending}").unlink(missing_ok=True)
-        model.with_name(f"{model.stem}.preview.png").write_bytes(
-            decoded(picture.read_bytes(), PREVIEW_PIXELS, thumbnail)
-        )
+        drawn = decoded(picture.read_bytes(), PREVIEW_PIXELS, thumbnail)
+        replace_whole(model.with_name(f"{model.stem}.preview.png"), drawn)
 
 
 def plain_name(name: str, *, empty: bool = False) -> str:
