@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +48,8 @@ class Stage:
 
     name: str
     commands: list[list[str]]
+    beside: bool = False
+    """It runs beside the stages that follow, and what it prints comes at its end."""
     seconds: float = 0.0
     ok: bool = True
     note: str = ""
@@ -74,9 +78,10 @@ def stages() -> list[Stage]:
         Stage("units", [pytest(TESTS, *(f"--ignore={path}" for path in elsewhere), *TWO)]),
         Stage("engine", [pytest(*_existing(ENGINE), *TWO)]),
         Stage("doors", [pytest(*_existing(DOORS), *TWO)]),
-        Stage("browser", [pytest(*_existing(("browser",)))]),
         Stage("image", [pytest(*_existing(IMAGE), *TWO)]),
-        Stage("box", [pytest(*_existing(("box",)), "-s")]),
+        # A browser and the box's machines both wait much: side by side they take little longer than one of them.
+        Stage("box", [pytest(*_existing(("box",)), "-s")], beside=True),
+        Stage("browser", [pytest(*_existing(("browser",)))]),
     ]
 
 
@@ -84,12 +89,12 @@ def _existing(names: tuple[str, ...]) -> list[Path]:
     return [path for path in (TESTS / name for name in names) if path.exists()]
 
 
-def run(stage: Stage) -> None:
-    """Run the stage's commands, output passed through as it comes; all of them run even after one failed."""
-    print(f"\n=== {stage.name}", flush=True)
+def run(stage: Stage, show: Callable[[str], object]) -> None:
+    """Run the stage's commands, output handed to `show` as it comes; all of them run even after one failed."""
+    show(f"\n=== {stage.name}\n")
     start = time.monotonic()
     for command in stage.commands:
-        status, last = _passed_through(command)
+        status, last = _passed_through(command, show)
         stage.counts.update({word.rstrip("s"): int(count) for count, word in COUNT.findall(last)})
         stage.ok &= status == 0 or (status == NO_TESTS and "pytest" in command)
     stage.seconds = time.monotonic() - start
@@ -99,14 +104,18 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "DANQING_ENGINE_THREADS": "1"}
 """Two workers, each with an engine: with a thread a core each, they would wait for one another at every barrier."""
 
 
-def _passed_through(command: list[str]) -> tuple[int, str]:
+def _print(line: str) -> None:
+    print(line, end="", flush=True)
+
+
+def _passed_through(command: list[str], show: Callable[[str], object]) -> tuple[int, str]:
     last, environment = "", {**ONE_THREAD, **os.environ}
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as process:
         assert process.stdout
         for line in process.stdout:
-            print(line, end="", flush=True)
+            show(line)
             last = line if line.strip() else last
     return process.returncode, last
 
@@ -136,8 +145,8 @@ def image_tools() -> None:
         _boxlab("import host; host.apt_install(host.TEST_PACKAGES)")
 
 
-BOX_UNTIL = 22 * 60
-"""Seconds into the run after which the box stage, eight minutes on an idle machine, is left out; not with `DANQING_BOX=1`."""
+BOX_UNTIL = 26 * 60
+"""Seconds into the run after which the box stage, ten minutes beside the browser's, is left out; not with `DANQING_BOX=1`."""
 
 
 def missing_box() -> str:
@@ -160,12 +169,20 @@ PREPARE = {"browser": missing_browser, "image": image_tools, "box": missing_box}
 def main() -> int:
     """All stages, or those named on the command line."""
     done = [stage for stage in stages() if not sys.argv[1:] or stage.name in sys.argv[1:]]
-    for stage in done:
-        stage.note = PREPARE.get(stage.name, str)() or ""
-        if stage.note:
-            print(f"\n=== {stage.name}: skipped. {stage.note}", flush=True)
-        else:
-            run(stage)
+    with ThreadPoolExecutor() as beside:
+        later: list[tuple[Future[None], list[str]]] = []
+        for stage in done:
+            stage.note = PREPARE.get(stage.name, str)() or ""
+            if stage.note:
+                _print(f"\n=== {stage.name}: skipped. {stage.note}\n")
+            elif stage.beside:
+                said: list[str] = []
+                later.append((beside.submit(run, stage, said.append), said))
+            else:
+                run(stage, _print)
+        for running, said in later:
+            running.result()
+            _print("".join(said))
     return _close(done)
 
 
