@@ -62,7 +62,7 @@ def _article(words: str) -> str:
 # -- a purple star with yellow stripes --
 
 BACKGROUNDS = ("white", "black", "red", "green", "blue", "cyan", "gray", "pink", "brown", "orange")
-STRIPE = 13
+STRIPE = 16
 """Pixels from stripe to stripe, half of them yellow."""
 
 

@@ -81,7 +81,8 @@ async def _status(home: House, method: str, path: str, name: str) -> int:
     body = json.dumps(wanted or []).replace("PICTURE", home.things["picture"]).encode()
     home.logins.sessions.open("ann")
     things = {**home.things, "session_id": home.logins.sessions.of("ann")[0].id, "number": "0"}
-    things |= {"name": "ann"} if path.startswith("/v1/users") else {}
+    if path.startswith("/v1/users"):
+        things["name"] = _spare(home) if (method, path) == ("DELETE", "/v1/users/{name}") else "ann"
     where = PARAMETER.sub(lambda match: things.get(match[1], "x"), path)
     # Wrong passwords are counted by address: each route comes from one of its own.
     address = f"203.0.113.{zlib.crc32(f'{path} {name}'.encode()) % 250}"
@@ -90,6 +91,11 @@ async def _status(home: House, method: str, path: str, name: str) -> int:
     if home.service.paused:
         await home.service.resume()
     return answer.status
+
+
+def _spare(home: House) -> str:
+    """A user who may be taken away."""
+    return home.logins.users.add(f"spare{len(home.logins.users.all())}").name
 
 
 def test_nobody_learns_of_others(home: House, run: Run) -> None:

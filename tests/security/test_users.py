@@ -294,3 +294,62 @@ def test_the_tab_of_people(home: House, run: Run) -> None:
         assert "$argon2" not in everybody
 
     run(visit())
+
+
+def test_a_user_who_was_removed_leaves_nothing_open(home: House, run: Run) -> None:
+    """No way in, no waiting job, no picture in a list; and nobody gets at the pictures by having the name again."""
+
+    async def visit() -> None:
+        users = home.logins.users
+        users.add("eve", password=PASSWORD)
+        token, _ = home.logins.tokens.new("hers", ["draw"], "eve")
+        cookie = {"cookie": f"danqing_session={home.logins.sessions.open('eve')}"}
+        done = await home.service.wait((await home.service.submit(a_request(model=""), owner="eve")).id)
+        await home.service.pause()
+        waiting = await home.service.submit(a_request(model=""), owner="eve")
+        answer = await home.ask("DELETE", "/v1/users/eve", home.headers["admin"])
+        assert (answer.status, answer.json()) == (200, {"pictures": 1})
+        assert home.service.get(waiting.id).state == "cancelled"
+        await home.service.resume()
+        for number, way in enumerate((basic("eve"), {"authorization": f"Bearer {token}"}, cookie)):
+            answer = await home.ask("GET", "/v1/jobs", way, address=f"198.51.100.{number}")
+            assert answer.status == 401, way
+        assert home.service.gallery.pictures("eve", limit=5) == []
+        assert home.service.gallery.get(done.pictures[0]).owner == "eve", "the trash still has it"
+        assert code_of(users.add, "eve") == "user_exists"
+        assert code_of(users.disable, "eve", False) == code_of(users.get, "eve") == "unknown_user"
+        assert "eve" not in [user.name for user in users.all()]
+        assert (await home.ask("DELETE", "/v1/users/admin", home.headers["admin"])).status == 422
+
+    run(visit())
+
+
+def test_an_administrator_ends_the_waits_of_a_user(home: House, run: Run) -> None:
+    """Who guesses at a name waits, in whatever letters; the administrator sees it, and lets the next try come at once."""
+
+    async def told() -> tuple[int, int]:
+        rows = (await home.ask("GET", "/v1/users", home.headers["admin"])).json()["users"]
+        (row,) = (row for row in rows if row["name"] == "mallory")
+        return row["failed_logins"], row["wait"]
+
+    async def visit() -> None:
+        home.logins.users.add("mallory", password=PASSWORD)
+        assert await told() == (0, 0)
+        free = home.logins.backoff.free
+        for name in ["Mallory", "MALLORY", " mallory "] * free:
+            answer = await home.ask("GET", "/v1/jobs", basic(name, "wrong"), address="198.51.100.77")
+            if answer.status == 429:
+                break
+        count, wait = await told()
+        assert count == free + 1
+        assert wait > 0
+        refused = await home.ask("GET", "/v1/jobs", basic("mallory"), address="198.51.100.77")
+        assert refused.status == 429
+        path = "/v1/users/mallory/failures"
+        assert (await home.ask("DELETE", path, home.headers["owner"])).status == 403
+        assert (await home.ask("DELETE", path, home.headers["admin"])).status == 200
+        assert await told() == (0, 0)
+        # The right password at once, while the wait of a moment ago would still last.
+        assert (await home.ask("GET", "/v1/jobs", basic("mallory"), address="198.51.100.77")).status == 200
+
+    run(visit())

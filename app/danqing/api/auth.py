@@ -24,7 +24,7 @@ from danqing.api.admin_account import AdminAccount as AdminAccount
 from danqing.api.backoff import Backoff
 from danqing.api.sessions import Sessions
 from danqing.api.tokens import DRAW, METRICS, PREFIX, READ, SCOPES, Tokens
-from danqing.api.users import API, User, Users
+from danqing.api.users import API, User, Users, one_form
 from danqing.errors import DanqingError
 from danqing.settings import Settings
 
@@ -50,6 +50,10 @@ NAME_PATIENCE = 4
 
 FRIENDS = 10_000
 """Pairs of user and address remembered."""
+
+TRIED = 1000
+"""Names remembered with the addresses that failed to log in as them, and of each name `TRIED_FROM` addresses."""
+TRIED_FROM = 16
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +119,7 @@ class Logins:
         self._accounts = accounts
         self._names = Backoff(backoff.free * NAME_PATIENCE, backoff.most)
         self._friends: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._tried: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
         self._known: OrderedDict[bytes, str] = OrderedDict()
         self._key = secrets.token_bytes(32)
         self._turns = asyncio.Semaphore(CHECKS_AT_ONCE)
@@ -201,28 +206,53 @@ class Logins:
         """
         assert self._accounts is not None
         self.backoff.check(address)
+        # As accounts are kept: other letters for the same name must not be other tries.
+        known = one_form(name[:PASSWORD_LIMIT])
         # Many addresses that guess at one name wait too; where the user has been before, nobody else's guesses count.
-        if (name, address) not in self._friends:
-            self._names.check(name[:PASSWORD_LIMIT])
+        if (known, address) not in self._friends:
+            self._names.check(known)
         self.backoff.failed(address)
         user = None
         if len(name) <= PASSWORD_LIMIT and len(password) <= PASSWORD_LIMIT:
             async with self._turns:
                 user = await asyncio.to_thread(self._accounts.check, name, password)
         if user is None:
-            self._names.failed(name[:PASSWORD_LIMIT])
+            self._names.failed(known)
+            self._note(known, address)
             log.info("login failed", address=address)
             raise DanqingError("wrong_password")
-        self.succeeded(name, address)
+        self.succeeded(known, address)
         return user
 
     def succeeded(self, name: str, address: str) -> None:
         """Forget the failures of an address and of a name."""
         self.backoff.succeeded(address)
         self._names.succeeded(name)
+        self._tried.pop(name, None)
         self._friends[name, address] = None
         while len(self._friends) > FRIENDS:
             self._friends.popitem(last=False)
+
+    def _note(self, name: str, address: str) -> None:
+        """Remember from where a name was tried, for who may help its owner."""
+        places = self._tried.setdefault(name, OrderedDict())
+        places[address] = None
+        self._tried.move_to_end(name)
+        for rows, most in ((places, TRIED_FROM), (self._tried, TRIED)):
+            while len(rows) > most:
+                rows.popitem(last=False)
+
+    def failures(self, name: str) -> tuple[int, int]:
+        """Wrong passwords of a name since its last login, and the seconds that it, or an address that tried it, has to wait."""
+        count, wait = self._names.failures(name)
+        waits = (self.backoff.failures(address)[1] for address in tuple(self._tried.get(name, ())))
+        return count, max(wait, *waits, 0)
+
+    def pardon(self, name: str) -> None:
+        """Forget a name's failures, and those of the addresses that tried it."""
+        self._names.succeeded(name)
+        for address in self._tried.pop(name, ()):
+            self.backoff.succeeded(address)
 
     def form_secret(self, cookie: str) -> str:
         """What a form brings back to show that this server made it for the browser with that cookie."""

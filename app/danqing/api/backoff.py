@@ -34,11 +34,16 @@ class Backoff:
         Raises:
             DanqingError: `too_many_logins`, with the seconds left.
         """
+        _, left = self.failures(address)
+        if left:
+            raise DanqingError("too_many_logins", seconds=left)
+
+    def failures(self, address: str) -> tuple[int, int]:
+        """How many there were, and the seconds that the address has to wait."""
         with self._lock:
-            _, until = self._rows.get(network(address), (0, 0.0))
+            count, until = self._rows.get(network(address), (0, 0.0))
         left = until - self._clock()
-        if left > 0:
-            raise DanqingError("too_many_logins", seconds=int(left) + 1)
+        return count, int(left) + 1 if left > 0 else 0
 
     def failed(self, address: str) -> None:
         """Count a failure. Counted before the password is checked, so that many at once gain nothing."""

@@ -13,7 +13,9 @@ from starlette.responses import Response
 from danqing.api.context import Context
 from danqing.api.errors import SafeJson
 from danqing.api.fields import example
-from danqing.api.users import LIMITS, told
+from danqing.api.users import LIMITS, MOST_JOBS, User, told
+from danqing.gallery.export import pictures_of
+from danqing.gallery.shelf import Shelf
 
 Role = Literal["admin", "artist", "api"]
 UserName = Annotated[str, Path(description="A name of GET /v1/users.", max_length=64)]
@@ -50,10 +52,14 @@ class People:
         self._context = context
         self._users = context.logins.users
 
+    def _told(self, user: User) -> dict[str, Any]:
+        failed, wait = self._context.logins.failures(user.name)
+        return {**told(user), "failed_logins": failed, "wait": wait}
+
     async def list(self, request: Request) -> Response:
-        """All users, by name."""
+        """All users, by name: also their failed logins since the last right one, and the seconds until the next try."""
         self._context.require_admin(request)
-        return SafeJson({"users": [told(user) for user in await asyncio.to_thread(self._users.all)]})
+        return SafeJson({"users": [self._told(user) for user in await asyncio.to_thread(self._users.all)]})
 
     async def add(self, request: Request, wish: NewUser) -> Response:
         """A new user."""
@@ -85,6 +91,32 @@ class People:
         await asyncio.to_thread(self._users.end_sessions, user.name)
         return SafeJson({})
 
+    async def pardon(self, request: Request, name: UserName) -> Response:
+        """Forget a user's wrong passwords: they may try again at once, also from the addresses that were made to wait."""
+        self._context.require_admin(request)
+        user = await asyncio.to_thread(self._users.get, name)
+        self._context.logins.pardon(user.name)
+        return SafeJson({})
+
+    async def remove(self, request: Request, name: UserName) -> Response:
+        """Take a user away for good: logins and tokens end, jobs are cancelled, pictures go into the trash.
+
+        The answer counts those `pictures`. Nobody gets the name again.
+        """
+        self._context.require_admin(request)
+        user = await asyncio.to_thread(self._users.get, name)
+        # Shut out first: nothing may come after what is taken away here.
+        await asyncio.to_thread(self._users.remove, user.name)
+        for view in self._context.service.views(user.name, active=True, limit=MOST_JOBS):
+            await self._context.service.cancel(view.job.id)
+        return SafeJson({"pictures": await asyncio.to_thread(self._clear, user.name)})
+
+    def _clear(self, name: str) -> int:
+        tokens, gallery = self._context.logins.tokens, self._context.service.gallery
+        for token in tokens.of(name):
+            tokens.revoke(token.id, name)
+        return Shelf(gallery, gallery.database).discard(name, [picture.id for picture in pictures_of(gallery, name)])
+
 
 def add_routes(router: APIRouter, context: Context) -> None:
     """The routes of users."""
@@ -93,3 +125,5 @@ def add_routes(router: APIRouter, context: Context) -> None:
     router.add_api_route("/users", people.add, methods=["POST"], status_code=201)
     router.add_api_route("/users/{name}", people.change, methods=["PATCH"])
     router.add_api_route("/users/{name}/sessions", people.end_sessions, methods=["DELETE"])
+    router.add_api_route("/users/{name}", people.remove, methods=["DELETE"])
+    router.add_api_route("/users/{name}/failures", people.pardon, methods=["DELETE"])

@@ -107,7 +107,7 @@ class Users:
                 self._database = None
 
     def find(self, name: str) -> User | None:
-        """The user of that name."""
+        """The user of that name; one that was removed is there as one that is shut out."""
         row = self.database.row("SELECT * FROM user WHERE name = ?", (name,))
         return None if row is None else _user(row)
 
@@ -116,14 +116,14 @@ class Users:
         Raises:
             DanqingError: `unknown_user`.
         """
-        found = self.find(name)
-        if found is None:
+        row = self.database.row("SELECT * FROM user WHERE name = ? AND removed IS NULL", (name,))
+        if row is None:
             raise DanqingError("unknown_user", name=name[:64])
-        return found
+        return _user(row)
 
     def all(self) -> list[User]:
         """By name."""
-        return [_user(row) for row in self.database.rows("SELECT * FROM user ORDER BY name")]
+        return [_user(row) for row in self.database.rows("SELECT * FROM user WHERE removed IS NULL ORDER BY name")]
 
     def add(self, name: str, role: str = ARTIST, password: str | None = None, subject: str | None = None) -> User:
         """A new user; without a password nobody gets in by one.
@@ -156,6 +156,18 @@ class Users:
             DanqingError: `unknown_user`, `last_admin`.
         """
         self._change(name, "disabled", int(disabled))
+
+    def remove(self, name: str) -> None:
+        """Take a user away for good, with all sessions. Nobody gets the name again: pictures are known by it.
+
+        Raises:
+            DanqingError: `unknown_user`, `last_admin`; `invalid_field` for `admin`, which a box cannot be without.
+        """
+        if name == ADMIN:
+            raise DanqingError("invalid_field", field="name", reason="admin stays; it can be shut out")
+        self._change(name, "disabled", 1)
+        sql = "UPDATE user SET removed = ?, hash = '', subject = NULL WHERE name = ?"
+        self.database.write(lambda connection: connection.execute(sql, (time.time(), name)))
 
     def limit(self, name: str, limits: Mapping[str, int | float | None]) -> None:
         """Set limits by their names in `LIMITS`; None is the settings' own.
@@ -193,7 +205,7 @@ class Users:
 
     def check(self, name: str, password: str) -> str | None:
         """The name when the password is right and the user may come in. Takes as long for a name that does not exist."""
-        name = _one_form(name)
+        name = one_form(name)
         row = self.database.row("SELECT * FROM user WHERE name = ?", (name,))
         if name == ADMIN:
             data = self._folder.parent
@@ -205,7 +217,7 @@ class Users:
 
     def stamp(self, name: str) -> str:
         """A text that changes with a user's password; "" for nobody."""
-        name = _one_form(name)
+        name = one_form(name)
         if name == ADMIN:
             return AdminAccount.stamp(self._folder.parent)
         row = self.database.row("SELECT hash FROM user WHERE name = ?", (name,))
@@ -230,7 +242,9 @@ class Users:
 
     def _change(self, name: str, column: str, value: SqlValue) -> None:
         def work(connection: sqlite3.Connection) -> int:
-            count = connection.execute(f"UPDATE user SET {column} = ? WHERE name = ?", (value, name)).rowcount
+            count = connection.execute(
+                f"UPDATE user SET {column} = ? WHERE name = ? AND removed IS NULL", (value, name)
+            ).rowcount
             if column == "disabled":
                 connection.execute("DELETE FROM session WHERE user = ?", (name,))
             if column in ("role", "disabled") and not connection.execute(LEFT).fetchone()[0]:
@@ -251,13 +265,14 @@ def plain(name: str) -> str:
     Raises:
         DanqingError: `invalid_field`.
     """
-    found = _one_form(name)
+    found = one_form(name)
     if NAME.fullmatch(found) is None or found in RESERVED:
         raise DanqingError("invalid_field", field="name", reason="1 to 64 letters, digits, . _ @ -; not local or box")
     return found
 
 
-def _one_form(name: str) -> str:
+def one_form(name: str) -> str:
+    """What a user may have typed, as names are kept; it need not be a name."""
     return unicodedata.normalize("NFKC", name).strip().lower()
 
 

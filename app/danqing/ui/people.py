@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
+from danqing.api.admin_account import ADMIN
 from danqing.api.tokens import DRAW, SCOPES, Token
 from danqing.api.users import ROLES, User
 from danqing.ui.answers import html, reader
@@ -33,6 +34,9 @@ SYSTEMS = {
     "Linux": "Linux",
 }
 """What a User-Agent holds → a name; the first that fits."""
+
+Row = tuple["User", int, tuple[int, int]]
+"""A user, how many browsers they are logged in with, and what `Logins.failures` says."""
 
 LIMITS = (("jobs", "1"), ("images", "1"), ("weight", "any"))
 """Fields of a user's limits, and the steps of their boxes."""
@@ -64,7 +68,8 @@ class People:
         parts += [page.sessions(logins.sessions.of(name), here)]
         parts += [page.tokens(logins.tokens.of(name), () if user is None else user.scopes)]
         if self.context.steers(request):
-            parts += [page.everybody(logins.users.all())]
+            rows = [(one, len(logins.sessions.of(one.name)), logins.failures(one.name)) for one in logins.users.all()]
+            parts += [page.everybody(rows, name)]
         return "".join(parts)
 
 
@@ -83,11 +88,11 @@ class Page:
     def field(self, word: str, inner: str) -> str:
         return f'<label class="dq-field"><span>{self.word(word)}</span>{inner}</label>'
 
-    def button(self, word: str, method: str, path: str, more: str = "") -> str:
+    def button(self, word: str, method: str, path: str, more: str = "", **params: object) -> str:
         """A button that sends one request and looks again."""
         return (
             f'<button type="button" class="dq-button" data-people="{method}" data-path="{escape(path)}" {more}>'
-            f"{self.word(word)}</button>"
+            f"{self.word(word, **params)}</button>"
         )
 
     def mine(self, user: User) -> str:
@@ -148,16 +153,17 @@ class Page:
         end = self.button("revoke", "DELETE", f"/v1/tokens/{row.id}")
         return f"<li><span>{escape(row.name)} <small>{scopes}</small></span>{_moment(row.created)}{end}</li>"
 
-    def everybody(self, users: list[User]) -> str:
+    def everybody(self, users: list[Row], reader: str) -> str:
+        """Everybody's rows; whoever reads does not take themselves away."""
         heads = ("name", "role", "jobs", "images", "weight", "in")
         head = "".join(f"<th>{self.word(one)}</th>" for one in heads)
-        rows = "".join(map(self._user, users))
+        rows = "".join(self._user(*one, removable=one[0].name not in (reader, ADMIN)) for one in users)
         return self.section(
             "all",
             f"<div class='dq-scroll'><table><thead><tr>{head}<th></th></tr></thead><tbody>{rows}</tbody></table></div>",
         ) + self.section("add", self._add())
 
-    def _user(self, user: User) -> str:
+    def _user(self, user: User, sessions: int, failures: tuple[int, int], *, removable: bool) -> str:
         path, name = escape(f"/v1/users/{user.name}"), escape(user.name)
         limits = "".join(
             f'<td><input type="number" min="0" step="{step}" name="{field}" aria-label="{self.word(field)}"'
@@ -165,13 +171,32 @@ class Page:
             for field, step in LIMITS
             for value in (getattr(user, field),)
         )
-        ask = self.word("reset_for", name=user.name)
         more = f"<br><small>{self.word('oidc')}</small>" if user.subject else ""
+        more += self._failures(path, *failures)
+        enabled = "" if user.disabled else " checked"
         return (
             f'<tr data-user="{path}"><td>{name}{more}</td><td>{self._roles(user.role)}</td>{limits}'
-            f'<td><input type="checkbox" name="enabled" aria-label="{self.word("in")}"{"" if user.disabled else " checked"}></td>'
-            f'<td><button type="button" class="dq-button" data-reset-password="{ask}">{self.word("reset")}</button></td></tr>'
+            f'<td><input type="checkbox" name="enabled" aria-label="{self.word("in")}"{enabled}></td>'
+            f"<td>{self._acts(user, path, sessions, removable)}</td></tr>"
         )
+
+    def _failures(self, path: str, count: int, wait: int) -> str:
+        """Wrong passwords since the last login, how long the next try has to wait, and the way to let it come at once."""
+        if not count:
+            return ""
+        told = self.word("failed", count=count) + (f" · {self.word('waits', seconds=wait)}" if wait else "")
+        return f'<div class="dq-people-failed"><small>{told}</small> {self.button("pardon", "DELETE", f"{path}/failures")}</div>'
+
+    def _acts(self, user: User, path: str, sessions: int, removable: bool) -> str:
+        """What an administrator may do with a login beside changing its fields."""
+        ask = self.word("reset_for", name=user.name)
+        acts = f'<button type="button" class="dq-button" data-reset-password="{ask}">{self.word("reset")}</button>'
+        if sessions:
+            acts += self.button("end_theirs", "DELETE", f"{path}/sessions", count=sessions)
+        if removable:
+            ask = self.word("remove_sure", name=user.name)
+            acts += self.button("remove", "DELETE", path, f'data-sure="{ask}"')
+        return f'<div class="dq-people-row">{acts}</div>'
 
     def _roles(self, chosen: str) -> str:
         cells = "".join(

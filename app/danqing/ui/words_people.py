@@ -49,6 +49,16 @@ PEOPLE: Mapping[str, tuple[str, str]] = {
     "people_add": ("Add a user", "添加用户"),
     "people_reset": ("New password", "重设密码"),
     "people_reset_for": ("New password for {name} (10 characters or more)", "{name} 的新密码（至少 10 个字符）"),
+    "people_failed": ("wrong passwords: {count}", "密码错误 {count} 次"),
+    "people_waits": ("waits {seconds} s", "需等待 {seconds} 秒"),
+    "people_pardon": ("Let them try again", "允许重试"),
+    "people_end_theirs": ("Log out ({count})", "强制退出（{count}）"),
+    "people_remove": ("Delete", "删除"),
+    "people_remove_sure": (
+        "Delete {name} for good? Logins and tokens end, jobs are cancelled, pictures go into the trash. "
+        "Nobody can have this name again.",
+        "确定永久删除 {name}？其登录与令牌立即失效，任务取消，图片移入回收站；此用户名不能再次使用。",
+    ),
     "people_oidc": ("through OpenID Connect", "通过 OpenID Connect"),
     "people_share": ("Share a link", "分享链接"),
     "people_shared": ("Whoever has this link sees the picture for a day:", "持有此链接的人一天内可以看到图片："),

@@ -13,6 +13,7 @@
 
   async function act(button) {
     const path = button.dataset.path;
+    if (button.dataset.sure && !confirm(button.dataset.sure)) return;
     await send(button.dataset.people, path);
     if (path === '/logout' || path === '/v1/account/sessions') location.href = '/login'; else await again();
   }
