@@ -24,7 +24,7 @@ if op == "list":
     print(json.dumps({{"fingerprint": "f" * 16, "device": "d", "wants": [{WANT!r}]}}))
 else:
     if FAILS: raise SystemExit("no compiler")
-    Path(job["folder"], "unet.pt2").write_bytes(b"code")
+    Path(job["folder"], "network.pt2").write_bytes(b"code")
     print(json.dumps({{"seconds": 41.6, "gain": 1.43, "difference": 0.0, "graphs": 0.0}}))
 """
 

@@ -25,7 +25,7 @@ op, job = sys.argv[1], json.loads(sys.argv[2])
 if op == "list":
     print(json.dumps({{"fingerprint": "f" * 16, "device": "d", "wants": {WANTS!r}}}))
     raise SystemExit(0)
-package = Path(job["folder"], "unet.pt2")
+package = Path(job["folder"], "network.pt2")
 variant = job["want"]["variant"]
 def answer():
     package.write_bytes(b"code of " + variant.encode())
@@ -62,7 +62,7 @@ def test_what_is_made_is_published_and_not_made_again(task: Task) -> None:
 def test_a_damaged_artefact_is_made_again_and_the_others_are_not(task: Task) -> None:
     first = run(doing(task, "answer()"))
     name = first.made[0].want.name
-    (task.roots[0] / ("f" * 16) / name / "unet.pt2").write_bytes(b"code of pla")
+    (task.roots[0] / ("f" * 16) / name / "network.pt2").write_bytes(b"code of pla")
     again = run(doing(task, "answer()"))
     assert [one.want.name for one in again.made] == [name]
     assert len(again.there) == 1
@@ -131,7 +131,7 @@ answer()
     outcome = run(doing(task, code))
     assert not outcome.failed
     names = sorted(path.name for path in outcome.made[0].folder.iterdir()) if outcome.made[0].folder.name else []
-    assert names in ([], ["manifest.json", "unet.pt2"])
+    assert names in ([], ["manifest.json", "network.pt2"])
     assert not list(task.roots[0].rglob("left"))
 
 

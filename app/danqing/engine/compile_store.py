@@ -1,6 +1,6 @@
 """Compiled code on disk: written whole, checked before it is used, kept apart for every device and build of torch.
 
-    ROOT/<fingerprint of the device>/<architecture>-<variant>-<height>x<width>/manifest.json, unet.pt2
+    ROOT/<fingerprint of the device>/<architecture>-<variant>-<height>x<width>/manifest.json, network.pt2
 
 A folder appears under its name by one rename when everything in it is on the disk. Whatever does not fit its manifest, or has
 none, is as good as absent: it is made again. Standard library only.
@@ -24,7 +24,7 @@ FORMAT = 1
 """Of the manifest and of the inputs of what it describes; another number is another program's."""
 
 MANIFEST = "manifest.json"
-PACKAGE = "unet.pt2"
+PACKAGE = "network.pt2"
 STATE = "state.json"
 LOCK = "lock"
 LOCK_TRIES = 10
@@ -32,7 +32,7 @@ LOCK_TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What could be compiled: a UNet's architecture (`compile_unet.architecture_of`), a variant, a latent's size."""
+    """What could be compiled: a network's architecture (`compile_unet`, `compile_vae`), a variant, a latent's size."""
 
     architecture: str
     variant: str

@@ -196,15 +196,19 @@ def free_dimensions(inputs: Inputs) -> tuple[Any, ...]:
 
 
 def architecture_of(unet: Any) -> str:
-    """16 hex digits: checkpoints that share them run the same compiled code. Made from the shapes of all weights, and from what
-    the shapes do not show."""
-    config, parameter = unet.config, next(unet.parameters())
+    """16 hex digits: checkpoints that share them run the same compiled code."""
     shown = ("attention_head_dim", "norm_num_groups", "cross_attention_dim", "addition_embed_type", "layers_per_block")
+    return described(unet, shown)
+
+
+def described(network: Any, shown: Sequence[str]) -> str:
+    """16 hex digits made from the shapes of all weights, and from what the shapes do not show: `shown` of the configuration."""
+    config, parameter = network.config, next(network.parameters())
     text = "\n".join(
         [
             str(parameter.dtype),
             *(f"{name}={config[name]}" for name in shown),
-            *(f"{name} {tuple(row.shape)} {_strides(row)}" for name, row in _named(unet)),
+            *(f"{name} {tuple(row.shape)} {_strides(row)}" for name, row in _named(network)),
         ]
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -219,13 +223,13 @@ def _named(unet: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from unet.named_buffers()
 
 
-def constants_of(unet: nn.Module, wanted: Sequence[str]) -> dict[str, torch.Tensor]:
-    """The UNet's weights under the names that compiled code has for them.
+def constants_of(network: nn.Module, wanted: Sequence[str], prefix: str = PREFIX) -> dict[str, torch.Tensor]:
+    """A network's weights under the names that compiled code has for them: its own behind `prefix`.
 
     Raises:
-        KeyError: it wants one that is not there, or has one of its own where the UNet's should be.
+        KeyError: it wants one that is not there, or has one of its own where the network's should be.
     """
-    own = {PREFIX + name: tensor for name, tensor in _named(unet)}
-    if kept := {PREFIX + name for name, _ in unet.named_parameters()} - set(wanted):
+    own = {prefix + name: tensor for name, tensor in _named(network)}
+    if kept := {prefix + name for name, _ in network.named_parameters()} - set(wanted):
         raise KeyError(f"compiled in: {min(kept)}")
     return {name: own[name].detach() for name in wanted}

@@ -1,4 +1,4 @@
-"""Compiles one UNet in a process of its own: `python -m danqing.engine.compile_worker list|make JSON`.
+"""Compiles one network in a process of its own: `python -m danqing.engine.compile_worker list|make JSON`.
 
 It may crash, hang, eat memory or fill the disk without anybody who draws noticing: `compile.py` watches it. Networks are built
 from the checkpoint's shapes with random numbers, for compiled code holds no weights; every checkpoint of the shape uses it with
@@ -13,17 +13,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from danqing import torchvision_shim as torchvision_shim  # before diffusers
-from danqing.engine import compile_unet
+from danqing.engine import compile_unet, compile_vae
 from danqing.engine.building import meta_parts
 from danqing.engine.compile_store import PACKAGE, Want
-from danqing.engine.compile_unet import Compilable, Inputs, Variant
+from danqing.engine.compile_unet import Compilable, Variant
+from danqing.engine.compile_vae import Coder
 from danqing.engine.device import DeviceClass, class_of, facts_of, precision, prepared
 from danqing.engine.device_graphs import CudaRecorder, Graphs
 from danqing.library.architecture import recognise
@@ -45,12 +48,17 @@ ROWS = 2
 """Of the example: one picture with guidance."""
 
 VARIANTS: tuple[Variant, ...] = ("plain", "full")
+"""Of a UNet."""
+
+ORDER: tuple[tuple[str, str], ...] = (("unet", "plain"), ("vae", "decode"), ("unet", "full"), ("vae", "encode"))
+"""Networks and their variants in the order in which they are made: first what every picture needs."""
+
 TALL = (1.0, 1.5)
 """Beside the model's own square what it is compiled for: portrait and landscape of 2 to 3."""
 
 
-def meta_network(checkpoint: Checkpoint, dtype: torch.dtype, row: DeviceClass) -> Any:
-    """The checkpoint's UNet without numbers, in the format and layout in which the engine holds it.
+def meta_networks(checkpoint: Checkpoint, dtype: torch.dtype, row: DeviceClass) -> dict[str, Any]:
+    """The checkpoint's "unet" and "vae" without numbers, in the format and layout in which the engine holds them.
 
     Raises:
         DanqingError: `model_broken`, `model_unsafe`.
@@ -60,17 +68,20 @@ def meta_network(checkpoint: Checkpoint, dtype: torch.dtype, row: DeviceClass) -
         architecture = recognise_folder(checkpoint.name, weights)
     else:
         architecture = recognise(checkpoint.name, weights.shapes, checkpoint.config)
-    unet = meta_parts(architecture)["unet"]
-    return prepared(torch.nn.Module.to(unet, dtype).eval().requires_grad_(False), row)
+    parts = meta_parts(architecture)
+    return {
+        name: prepared(torch.nn.Module.to(parts[name], dtype).eval().requires_grad_(False), row)
+        for name in ("unet", "vae")
+    }
 
 
-def filled(unet: Any, device: torch.device, row: DeviceClass) -> Any:
+def filled(network: Any, device: torch.device, row: DeviceClass) -> Any:
     """A network without numbers with random ones on a device, small enough that nothing overflows."""
-    unet = prepared(torch.nn.Module.to_empty(unet, device=device), row)
-    for name, parameter in unet.named_parameters():
+    network = prepared(torch.nn.Module.to_empty(network, device=device), row)
+    for name, parameter in network.named_parameters():
         fan = max(1, parameter[0].numel()) if parameter.ndim > 1 else 1
         parameter.data.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.5 * fan**-0.5)
-    return unet
+    return network
 
 
 def sizes_of(checkpoint: Checkpoint, wanted: str) -> list[tuple[int, int]]:
@@ -94,20 +105,15 @@ def listed(job: dict[str, Any]) -> dict[str, Any]:
     others = [one for one in library.checkpoints() if one.filename != first.filename]
     wants: dict[str, dict[str, Any]] = {}
     for checkpoint in [first, *others][: job["models"]]:
-        architecture = compile_unet.architecture_of(meta_network(checkpoint, dtype, row))
+        networks = meta_networks(checkpoint, dtype, row)
+        architectures = {
+            "unet": compile_unet.architecture_of(networks["unet"]),
+            "vae": compile_vae.architecture_of(networks["vae"]),
+        }
         for height, width in sizes_of(checkpoint, job["sizes"]):
-            for variant in VARIANTS:
-                want = Want(architecture, variant, height, width)
-                wants.setdefault(
-                    want.name,
-                    {
-                        "architecture": architecture,
-                        "variant": variant,
-                        "height": height,
-                        "width": width,
-                        "model": checkpoint.name,
-                    },
-                )
+            for network, variant in ORDER:
+                want = Want(architectures[network], variant, height, width)
+                wants.setdefault(want.name, {**asdict(want), "model": checkpoint.name})
     return {"fingerprint": facts.fingerprint, "device": facts.name, "wants": list(wants.values())}
 
 
@@ -117,23 +123,45 @@ def made(job: dict[str, Any]) -> dict[str, Any]:
     row = class_of(facts_of(device))
     rows = dict(job["want"])
     checkpoint = Library(Path(job["data"])).closest(rows.pop("model"))
-    unet = filled(meta_network(checkpoint, precision(job["dtype"], row), row), device, row)
-    return compiled_into(Path(job["folder"]), unet, Want(**rows), row.buckets)
+    want = Want(**rows)
+    part = "vae" if want.variant in compile_vae.VARIANTS else "unet"
+    network = filled(meta_networks(checkpoint, precision(job["dtype"], row), row)[part], device, row)
+    return compiled_into(Path(job["folder"]), network, want, row.buckets if part == "unet" else ())
 
 
-def compiled_into(folder: Path, unet: Any, want: Want, buckets: tuple[int, ...] = (), **more: Any) -> dict[str, float]:
-    """Compile a UNet to `folder`/unet.pt2, load that and compare it with the eager network on the same inputs.
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What is compiled, with an example of its inputs, and how compiled code names its weights."""
+
+    network: torch.nn.Module
+    inputs: tuple[Any, ...]
+    free: tuple[Any, ...]
+    constants: Callable[[Sequence[str]], dict[str, torch.Tensor]]
+
+
+def _subject(network: Any, want: Want) -> _Subject:
+    for half in compile_vae.VARIANTS:
+        if half == want.variant:
+            coder = Coder(network, half)
+            inputs = compile_vae.example(network, half, want.height, want.width, ROWS)
+            return _Subject(coder, inputs, compile_vae.free_dimensions(), partial(compile_unet.constants_of, coder, prefix=""))
+    variant: Variant = "full" if want.variant == "full" else "plain"
+    given = compile_unet.example(network, variant, want.height, want.width, ROWS)
+    free = compile_unet.free_dimensions(given)
+    return _Subject(Compilable(network), given, free, partial(compile_unet.constants_of, network))
+
+
+def compiled_into(folder: Path, network: Any, want: Want, buckets: tuple[int, ...] = (), **more: Any) -> dict[str, float]:
+    """Compile a network to `folder`/network.pt2, load that and compare it with the eager one on the same inputs.
 
     Answer: `seconds` of compiling, `gain` (eager time by compiled time), `difference` (largest deviation by the largest number),
     `graphs` (gain with CUDA graphs, 0 where they fail or answer otherwise). `more`: options of inductor.
     """
-    variant: Variant = "full" if want.variant == "full" else "plain"
-    network = Compilable(unet)
-    inputs = compile_unet.example(unet, variant, want.height, want.width, ROWS)
+    subject = _subject(network, want)
+    eagerly, inputs = subject.network, subject.inputs
     began = time.monotonic()
     with torch.no_grad():
-        free = compile_unet.free_dimensions(inputs)
-        program = torch.export.export(network, inputs, dynamic_shapes=free, strict=False)
+        program = torch.export.export(eagerly, inputs, dynamic_shapes=subject.free, strict=False)
         torch._inductor.aoti_compile_and_package(
             program,
             package_path=str(folder / PACKAGE),
@@ -141,15 +169,14 @@ def compiled_into(folder: Path, unet: Any, want: Want, buckets: tuple[int, ...] 
         )
     seconds = time.monotonic() - began
     package = torch._inductor.aoti_load_package(str(folder / PACKAGE))
-    constants = compile_unet.constants_of(unet, package.get_constant_fqns())
-    package.load_constants(constants, check_full_update=True, user_managed=True)
+    package.load_constants(subject.constants(package.get_constant_fqns()), check_full_update=True, user_managed=True)
     with torch.inference_mode():
-        eager, compiled = network(*inputs).float(), package(*inputs).float()
+        eager, compiled = eagerly(*inputs).float(), package(*inputs).float()
         difference = float((eager - compiled).abs().max() / eager.abs().max().clamp_min(1e-9))
         if not bool(torch.isfinite(compiled).all()):
             difference = float("inf")
-        gain = _gain(network, package, inputs)
-        graphs = _with_graphs(network, package, inputs, compiled, buckets) if buckets else 0.0
+        gain = _gain(eagerly, package, inputs)
+        graphs = _with_graphs(eagerly, package, inputs, compiled, buckets) if buckets else 0.0
     return {
         "seconds": round(seconds, 1),
         "gain": round(gain, 3),
@@ -161,7 +188,7 @@ def compiled_into(folder: Path, unet: Any, want: Want, buckets: tuple[int, ...] 
 def _with_graphs(
     eager: Callable[..., Any],
     package: Callable[..., Any],
-    inputs: Inputs,
+    inputs: Any,
     wanted: torch.Tensor,
     buckets: tuple[int, ...],
 ) -> float:
@@ -195,7 +222,7 @@ def inductor_options(device: torch.device) -> dict[str, Any]:
     return options
 
 
-def _gain(eager: Callable[..., Any], compiled: Callable[..., Any], inputs: Inputs) -> float:
+def _gain(eager: Callable[..., Any], compiled: Callable[..., Any], inputs: tuple[Any, ...]) -> float:
     """By turns, the fastest of each: others may be using the device meanwhile."""
     best = {eager: float("inf"), compiled: float("inf")}
     end, rounds = time.monotonic() + MEASURED_SECONDS, 0

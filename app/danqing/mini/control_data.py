@@ -31,9 +31,9 @@ Pixels = NDArray[np.uint8]
 KINDS = ("canny", "depth", "pose")
 
 CANNY_MIX, DEPTH_MIX = (3, 3, 2, 1.5, 1.5), (1, 1, 0, 1, 1)
-"""Weights of the stages; more than half of the depth maps show two objects that overlap."""
+"""Weights of the stages among the scenes that are not made for the control."""
 
-ANYWHERE, OVERLAPPING, FREE = 0.4, 0.8, 0.7
+ANYWHERE, OVERLAPPING, FREE = 0.4, 0.9, 0.7
 """Share of objects in places without a name among the edges' scenes, of overlapping pairs, of poses without a name."""
 
 LEAST_SHARED, LEAST_OWN = 90, 250
@@ -144,6 +144,16 @@ def depth_map(scene: Scene, behind: float = 0.0, blur: float = 0.0) -> Pixels:
     if blur:
         depth = cv2.GaussianBlur(depth, (0, 0), blur)
     return np.repeat((depth * 255).round().astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def contested(scene: Scene, cell: int = 8) -> NDArray[np.float32]:
+    """Share of every `cell`x`cell` square that more than one object lies on, 0 to 1: float32 (SIZE / cell, SIZE / cell).
+
+    Only a depth map says what belongs there.
+    """
+    side = SIZE // cell
+    shared = sum((thing_mask(thing) for thing in scene.things), np.zeros((SIZE, SIZE), np.float32)) - 1
+    return np.asarray(shared.clip(0, 1).reshape(side, cell, side, cell).mean((1, 3)), np.float32)
 
 
 def pose_map(scene: Scene, side: int = 512) -> Pixels:

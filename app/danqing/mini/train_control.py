@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor
 
 from danqing.mini import parallel
 from danqing.mini.captions import caption
-from danqing.mini.control_data import KINDS, case
+from danqing.mini.control_data import KINDS, case, contested
 from danqing.mini.control_nets import (
     bfloat16_parameters,
     control_file,
@@ -40,17 +41,24 @@ FRESH, POOL = 3, 6000
 UNSAID = 0.2
 """Share of empty captions: the control must hold without words, too, or guidance would pull against it."""
 
+CONTESTED = 12.0
+"""Weight of the error where one object hides another, beside 1 elsewhere: few cells, and they alone show the depth order."""
+
 CHECKED = 600
 """Timestep at which the check looks: late enough that the words leave the place open, early enough that noise hides it."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One case of the pool: mean and deviation of the latents (2, 4, 16, 16), hint (3, 128, 128) uint8."""
+    """One case of the pool: mean and deviation of the latents (2, 4, 16, 16), hint (3, 128, 128) uint8.
+
+    `weight` (1, 16, 16) is the error's, 1 on average.
+    """
 
     scene: Scene
     latent: Tensor
     hint: Tensor
+    weight: Tensor
 
 
 class Frozen:
@@ -61,6 +69,11 @@ class Frozen:
         self.where, self.words = where, pipeline.tokenizer
         self.vae, self.text = pipeline.vae.to(where), pipeline.text_encoder.to(where)
         self.unet = pipeline.unet.to(where, torch.bfloat16)
+        if where.type == "cpu":
+            for block in self.unet.up_blocks[1:]:
+                # Backwards, and gradients pass only here, PyTorch's fused attention is slower than two products on CPUs.
+                for attention in (m for m in block.modules() if isinstance(m, Attention)):
+                    attention.set_processor(AttnProcessor())
 
     @torch.no_grad()
     def kept(self, kind: str, seeds: list[int], held_out: bool = False) -> list[Kept]:
@@ -70,7 +83,11 @@ class Frozen:
         hidden = self.vae.encode(pictures.float().to(self.where) / 127.5 - 1).latent_dist
         latents = torch.stack([hidden.mean, hidden.std], 1) * SCALE
         hints = [torch.from_numpy(one.hint.copy()).permute(2, 0, 1) for one in cases]
-        return [Kept(one.scene, latents[k].half(), hints[k].to(self.where)) for k, one in enumerate(cases)]
+        weights = [torch.from_numpy(1 + (CONTESTED - 1) * contested(one.scene))[None] for one in cases]
+        return [
+            Kept(one.scene, latents[k].half(), hints[k].to(self.where), (weights[k] / weights[k].mean()).to(self.where))
+            for k, one in enumerate(cases)
+        ]
 
     @torch.no_grad()
     def context(self, texts: list[str]) -> Tensor:
@@ -149,7 +166,8 @@ class Trainer:
         texts = ["" if self.rng.random() < UNSAID else caption(row.scene, self.rng, 0.1) for row in rows]
         noisy, times, noise = noised(clean, self.signals)
         guess = self._guess(noisy.to(torch.bfloat16), times, self.frozen.context(texts), rows)
-        loss: Tensor = (weights_of(times, self.signals) * (guess - noise).square().mean((1, 2, 3))).mean()
+        error = torch.stack([row.weight for row in rows]) * (guess - noise).square()
+        loss: Tensor = (weights_of(times, self.signals) * error.mean((1, 2, 3))).mean()
         torch.autograd.backward(loss)
         self.flat.step(RATE * trapezoid(done, tail=0.35), 0.995)
         self.samples += len(rows)
@@ -157,7 +175,7 @@ class Trainer:
 
     @torch.no_grad()
     def _checked(self) -> float:
-        """The error on unseen cases as a share of the error without control, at one timestep: 1 is no use."""
+        """The weighted error on unseen cases as a share of that without control, at one timestep: 1 is no use."""
         generator = torch.Generator().manual_seed(0)
         clean = torch.stack([row.latent[0] for row in self.check]).float()
         noise = torch.randn(clean.shape, generator=generator).to(self.where)
@@ -166,7 +184,8 @@ class Trainer:
         context = self.frozen.context([caption(row.scene, random.Random(0), 0.0, 0.0) for row in self.check])
         times = torch.full((len(clean),), CHECKED, device=self.where)
         with_, without = (self._guess(noisy, times, context, rows) for rows in (self.check, None))
-        return float((with_ - noise).square().mean() / (without - noise).square().mean())
+        weights = torch.stack([row.weight for row in self.check])
+        return float((weights * (with_ - noise).square()).mean() / (weights * (without - noise).square()).mean())
 
     def _save(self, spent: float) -> None:
         state = {"flat": self.flat.state(), "minutes": spent, "samples": self.samples, "seed": self.seed}
