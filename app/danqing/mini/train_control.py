@@ -34,14 +34,17 @@ from danqing.mini.scenes import Scene
 from danqing.mini.train_unet import noised, weights_of
 
 RATE = 2e-3
-BATCH = 16
-FRESH, POOL = 3, 6000
+BATCH = 8
+FRESH, POOL = 2, 6000
 """New pictures a step, and most that are kept."""
 
 UNSAID = 0.2
 """Share of empty captions: the control must hold without words, too, or guidance would pull against it."""
 
-CONTESTED = 12.0
+EARLY = 0.75
+"""Share of timesteps from the noisy half besides those that fall there anyway: that is where the layout is decided."""
+
+CONTESTED = 30.0
 """Weight of the error where one object hides another, beside 1 elsewhere: few cells, and they alone show the depth order."""
 
 CHECKED = 600
@@ -164,7 +167,7 @@ class Trainer:
         both = torch.stack([row.latent for row in rows]).float()
         clean = both[:, 0] + both[:, 1] * torch.randn_like(both[:, 0])
         texts = ["" if self.rng.random() < UNSAID else caption(row.scene, self.rng, 0.1) for row in rows]
-        noisy, times, noise = noised(clean, self.signals)
+        noisy, times, noise = noised(clean, self.signals, EARLY)
         guess = self._guess(noisy.to(torch.bfloat16), times, self.frozen.context(texts), rows)
         error = torch.stack([row.weight for row in rows]) * (guess - noise).square()
         loss: Tensor = (weights_of(times, self.signals) * error.mean((1, 2, 3))).mean()

@@ -57,10 +57,10 @@ def phase_at(fraction: float) -> Phase:
     return [phase for phase in PHASES if phase.start <= fraction][-1]
 
 
-def noised(clean: Tensor, signals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Noisy latents, their timesteps and the noise; half of the timesteps come from the noisy half."""
+def noised(clean: Tensor, signals: Tensor, early: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy latents, their timesteps and the noise; `early`: share of timesteps from the noisy half, the rest come from all."""
     count, where = len(clean), clean.device
-    low = torch.where(torch.rand(count, device=where) < 0.5, 0, STEPS // 2)
+    low = torch.where(torch.rand(count, device=where) < early, STEPS // 2, 0)
     times = (low + torch.rand(count, device=where) * (STEPS - low)).long()
     noise = torch.randn_like(clean) + OFFSET * torch.randn(count, 4, 1, 1, device=where)
     share = signals[times].view(-1, 1, 1, 1)
