@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import zlib
 from typing import Any
 
@@ -95,7 +96,7 @@ async def _status(home: House, method: str, path: str, name: str) -> int:
 
 def _spare(home: House) -> str:
     """A user who may be taken away."""
-    return home.logins.users.add(f"spare{len(home.logins.users.all())}").name
+    return home.logins.users.add(f"spare{secrets.token_hex(4)}").name
 
 
 def test_nobody_learns_of_others(home: House, run: Run) -> None:

@@ -17,6 +17,7 @@ from danqing.api.sessions import LIMIT, Sessions
 from danqing.api.users import ROLES, Users
 from danqing.client.users import app
 from danqing.errors import DanqingError
+from danqing.gallery.shelf import Shelf
 from danqing.jobs.admission import OwnerLimits
 from tests.jobs.support import a_request, drive, make_service
 from tests.security.conftest import Run
@@ -315,7 +316,8 @@ def test_a_user_who_was_removed_leaves_nothing_open(home: House, run: Run) -> No
             answer = await home.ask("GET", "/v1/jobs", way, address=f"198.51.100.{number}")
             assert answer.status == 401, way
         assert home.service.gallery.pictures("eve", limit=5) == []
-        assert home.service.gallery.get(done.pictures[0]).owner == "eve", "the trash still has it"
+        gallery = home.service.gallery
+        assert Shelf(gallery, gallery.database).restore("eve", done.pictures) == 1, "the trash has it"
         assert code_of(users.add, "eve") == "user_exists"
         assert code_of(users.disable, "eve", False) == code_of(users.get, "eve") == "unknown_user"
         assert "eve" not in [user.name for user in users.all()]
