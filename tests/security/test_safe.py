@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+from structlog.testing import capture_logs
 
 from danqing.api.rates import BURST_SECONDS, Rates
 from danqing.errors import DanqingError
 from danqing.gallery import inputs
 from tests.security.conftest import Run
-from tests.security.support import HOST, PASSWORD, House
+from tests.security.support import HOST, PASSWORD, House, basic
+
+KEYS = ("method", "route", "status", "user", "job")
 
 
 def test_headers_of_every_answer(home: House, run: Run) -> None:
@@ -125,3 +130,37 @@ def test_the_documents_table_is_the_tests(tmp_path: Path) -> None:
             assert "| " + " | ".join(row) + " |" in text
     assert len(ROWS) > 40
     assert len(VISITORS) == 8
+
+
+def test_lines_of_requests_name_users_and_jobs_and_no_secrets(home: House, run: Run) -> None:
+    """Who asked for what about which job; nothing of a query, a token or the secret of a link."""
+
+    async def visit() -> list[dict[str, Any]]:
+        token, _ = home.logins.tokens.new("mine", ["draw"], "bob")
+        bearer, wish = (
+            {"authorization": f"Bearer {token}"},
+            b'{"width": 64, "height": 64, "steps": 1, "prompt": "heliotrope"}',
+        )
+        body = json.dumps({"kind": "txt2img", **json.loads(wish)}).encode()
+        with capture_logs() as lines:
+            await home.ask("POST", "/sdapi/v1/txt2img", basic("ann"), wish)
+            made = (await home.ask("POST", "/v1/jobs", bearer, body)).json()["id"]
+            await home.ask("DELETE", f"/v1/jobs/{made}?secret=hush", bearer)
+            await home.ask("GET", "/shared/not-a-link", {})
+            await home.ask("GET", "/v1/jobs", {"authorization": "Bearer danqing_wrong"}, address="198.51.100.5")
+            await home.ask("GET", "/v1/jobs", bearer)
+        told = [{key: line.get(key) for key in KEYS} for line in lines if line["event"] == "request"]
+        text = json.dumps(lines, default=str)
+        for secret in (token, "hush", "not-a-link", "danqing_wrong", "heliotrope"):
+            assert secret not in text
+        assert told[0].pop("job") in [job.job.id for job in home.service.views("ann", limit=1)]
+        assert [told[1].pop("job"), told[2].pop("job")] == [made, made]
+        return told
+
+    assert run(visit()) == [
+        {"method": "POST", "route": "/sdapi/v1/txt2img", "status": 200, "user": "ann"},
+        {"method": "POST", "route": "/v1/jobs", "status": 202, "user": "bob"},
+        {"method": "DELETE", "route": "/v1/jobs/{job_id}", "status": 200, "user": "bob"},
+        {"method": "GET", "route": "/shared/{secret}", "status": 404, "user": None, "job": None},
+        {"method": "GET", "route": "none", "status": 401, "user": None, "job": None},
+    ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from danqing.api.auth import Logins
+from danqing.api.request_log import JOB_KEY
 from danqing.api.tasks import Tasks
 from danqing.api.tokens import ADMIN
 from danqing.errors import DanqingError
@@ -46,6 +47,10 @@ class Context:
     def owner(self, request: Request) -> str:
         """Who the request's jobs and pictures belong to."""
         return self.logins.owner_of(request)
+
+    def tell_job(self, request: Request, job_id: str) -> None:
+        """Which job a request became, for its line in the log."""
+        request.scope[JOB_KEY] = job_id
 
     def require(self, request: Request, scope: str) -> None:
         """

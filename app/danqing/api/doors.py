@@ -25,6 +25,7 @@ from danqing.api.metrics import Metrics
 from danqing.api.oidc import Oidc
 from danqing.api.options import Options
 from danqing.api.pictures import Pictures
+from danqing.api.request_log import RequestLog
 from danqing.api.sdapi import sdapi
 from danqing.api.sharing import Sharing
 from danqing.api.tasks import Tasks
@@ -84,7 +85,7 @@ def _middlewares(settings: Settings, logins: Logins, metrics: Metrics) -> list[M
     limit = settings.get_int("limit_body_mb") * MEGABYTE
     return [
         *believed,
-        Middleware(Envelope, metrics=metrics),
+        Middleware(Envelope, metrics=metrics, log=RequestLog(settings.get_str("log_requests"))),
         # Also where no origin is allowed: its presence keeps Gradio from adding a laxer one of its own.
         Middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True

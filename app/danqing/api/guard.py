@@ -25,6 +25,7 @@ from danqing.errors import DanqingError, language_of_headers
 
 if TYPE_CHECKING:
     from danqing.api.metrics import Metrics
+    from danqing.api.request_log import RequestLog
 
 OPEN_PATHS = frozenset({"/login", "/login/oidc", "/login/oidc/back", "/healthz", "/readyz"})
 """What visitors without a login may see."""
@@ -67,28 +68,33 @@ GZIP_FROM = 1000
 
 
 class Envelope:
-    """Outermost: security headers, X-Process-Time, and a count of every answer."""
+    """Outermost: security headers, X-Process-Time, a count of every answer, and its line in the log."""
 
-    def __init__(self, app: App, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
+    def __init__(self, app: App, metrics: Metrics, log: RequestLog) -> None:
+        self.app, self.metrics, self.log = app, metrics, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start = time.perf_counter()
+        start, status = time.perf_counter(), 0
 
         async def sealed(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = int(message["status"])
                 seconds = time.perf_counter() - start
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 headers["X-Process-Time"] = str(round(seconds, 4))
-                self.metrics.answered(scope, int(message["status"]), seconds)
+                self.metrics.answered(scope, status, seconds)
             await send(message)
 
-        await self.app(scope, receive, sealed)
+        try:
+            await self.app(scope, receive, sealed)
+        finally:
+            self.log.over(scope, status, time.perf_counter() - start)
 
 
 class Guard:

@@ -94,6 +94,7 @@ class Jobs:
                 wanted, save = await asyncio.to_thread(self._request, fields, client)
                 async with context.webhooks.promised(new, fields):
                     job = await context.service.submit(wanted, owner=owner, client=client, save=save, job_id=new)
+        context.tell_job(request, job.id)
         if job_id:
             self._remember(job_id)
         view = await asyncio.to_thread(context.service.view, job.id)

@@ -183,6 +183,7 @@ class Dialect:
         context, client = self._context, self._context.client(request)
         wanted = await asyncio.to_thread(wish, fields, context, client)
         job = await context.service.submit(wanted.request, owner=context.owner(request), client=client, save=False)
+        context.tell_job(request, job.id)
         job = await finished(context, job)
         # Models of the dialect that were made later know base64 only.
         form = body.response_format or ("b64_json" if (body.model or "").startswith("gpt-image") else "url")

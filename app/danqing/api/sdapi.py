@@ -79,6 +79,7 @@ class Drawings:
         job = await context.service.submit(
             wanted.request, owner=context.owner(request), client=client, save=bool(fields.save_images)
         )
+        context.tell_job(request, job.id)
         context.tasks.add(job.owner, fields.force_task_id, wanted.request.kind, job.id)
         if wanted.staying:
             await asyncio.to_thread(context.options.set, client, wanted.staying)

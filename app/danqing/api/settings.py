@@ -127,4 +127,11 @@ ROWS: tuple[Setting, ...] = (
     Setting(
         "log_level", "info", "Lowest level logged.", "最低日志级别。", choices=("debug", "info", "warning", "error")
     ),
+    Setting(
+        "log_requests",
+        "changes",
+        "Which requests get a line in the log: those that may change something or were refused, all, or none.",
+        "为哪些请求写日志：changes 为可能更改内容或被拒绝的请求，all 为全部，off 为不写。",
+        choices=("off", "changes", "all"),
+    ),
 )

@@ -48,6 +48,7 @@ class Upscaled:
         job = await context.service.submit(
             wanted, owner=context.owner(request), client=context.client(request), save=False
         )
+        context.tell_job(request, job.id)
         return await finished(context, job)
 
     def _told(self, job: Job, request: Request, sources: list[str]) -> tuple[str, list[str]]:
