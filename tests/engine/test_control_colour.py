@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
-from danqing.engine.colour_fix import Said, box_mean
+from danqing.engine.colour_fix import FINE, REACH, SHARPEN, Said, blurred
 from danqing.engine.schedules import ModelSigmas, linear_alphas
 from danqing.gallery import inputs
 from danqing.request import ControlUnit
@@ -15,7 +16,7 @@ from tests.parity.fixture import make
 from .conftest import Bench
 from .peers import BASE, STEPS, apart, model_of, noise, parts, photograph, scheduler
 
-RADIUS = 3
+VARIATION = 4
 SHARPNESS = 2.0
 
 
@@ -32,7 +33,7 @@ def unit(bench: Bench, module: str, **fields: object) -> ControlUnit:
             "model": "control_tiny11_sd15_canny",
             "image": inputs.keep_image(bench.workshop.studio.data, photograph(1)),
             "advanced_weighting": (0.0,),
-            "threshold_a": float(RADIUS),
+            "threshold_a": float(VARIATION),
             "threshold_b": SHARPNESS,
             "save_detected_map": False,
             **fields,
@@ -47,11 +48,10 @@ def ours(bench: Bench, *control: ControlUnit) -> torch.Tensor:
     return bench.latents[-1]
 
 
-def mean_of(latent: torch.Tensor) -> torch.Tensor:
-    """Of the window of 2k + 1 around each, edges repeated, by summing windows."""
-    wide = np.pad(latent[0].numpy(), ((0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS)), mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(wide, (2 * RADIUS + 1,) * 2, axis=(1, 2))
-    return torch.from_numpy(windows.mean((-1, -2)))[None]
+def low(latent: torch.Tensor, deviation: float) -> torch.Tensor:
+    """SciPy's Gaussian of every channel of (1, C, h, w)."""
+    found = gaussian_filter(latent[0].double().numpy(), deviation, mode="nearest", truncate=REACH, axes=(1, 2))
+    return torch.from_numpy(found).float()[None]
 
 
 @torch.no_grad()
@@ -72,11 +72,11 @@ def by_formula(bench: Bench, sharp: bool, weight: float, until: float) -> torch.
         for context in texts:
             eps = model.unet(steps.scale_model_input(x, t), t, encoder_hidden_states=context, return_dict=False)[0]
             clean = x - sigma * eps
-            fixed = clean - mean_of(clean) + mean_of(reference)
-            if sharp and context is texts[1]:
-                fixed = SHARPNESS / 100 * mean_of(fixed) + (1 - SHARPNESS / 100) * fixed
             acts = weight if call / STEPS <= until else 0.0
-            said.append((x - (acts * fixed + (1 - acts) * clean)) / sigma)
+            fixed = clean + acts * (low(reference, VARIATION / 2) - low(clean, VARIATION / 2))
+            if sharp:
+                fixed = fixed + acts * SHARPEN * SHARPNESS * (fixed - low(fixed, FINE))
+            said.append((x - fixed) / sigma)
         x = steps.step(said[1] + BASE.cfg_scale * (said[0] - said[1]), t, x).prev_sample
     return x[0]
 
@@ -96,6 +96,12 @@ def test_the_fix_is_its_formula(bench: Bench, module: str, weight: float, until:
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_an_answer_and_its_clean_latent(prediction: str) -> None:
     x, said = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    moment = Said(x, 612.5, ModelSigmas(linear_alphas()), prediction, False)
+    moment = Said(x, 612.5, ModelSigmas(linear_alphas()), prediction)
     assert torch.allclose(moment.answer(moment.clean(said)), said, atol=1e-4)
-    assert torch.allclose(box_mean(torch.ones(4, 5, 7), 9), torch.ones(4, 5, 7))
+
+
+def test_a_blur_leaves_what_is_even_and_takes_what_is_fine() -> None:
+    """Also of latents that are smaller than the blur is wide."""
+    assert torch.allclose(blurred(torch.ones(4, 5, 7), 16.0), torch.ones(4, 5, 7))
+    stripes = torch.arange(40).remainder(2).float().expand(4, 40, 40)
+    assert (blurred(stripes, 1.5)[:, 8:-8, 8:-8] - 0.5).abs().max() < 1e-2

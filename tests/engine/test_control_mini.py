@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 
 from bench import control_mini
-from bench.control_mini import Easel, cases, drawn, followed, plain, two_units
+from bench.control_mini import Easel, Pixels, cases, drawn, followed, plain, two_units
 from danqing.mini.control_data import KINDS
 from danqing.mini.control_nets import control_file
 from danqing.mini.judge import Bools, foreground
+from danqing.mini.scenes import COLOURS, SIZE, Scene, Thing
 
 COUNT = 10
 LEAST = {"canny": 0.6, "pose": 0.8}
@@ -58,3 +61,30 @@ def test_units_of_two_kinds_are_followed_together(easel: Easel) -> None:
     row = two_units(easel, 2)
     alone = max(int(str(row["edges %"])), int(str(row["depth %"])))
     assert int(str(row["whole %"])) > alone
+
+
+def test_broad_colours_come_from_the_other_picture_and_detail_does_not(easel: Easel) -> None:
+    """tile_colorfix: a heart of its own, over another picture's colours and without its stripes; "+sharp" is sharper."""
+    other = np.full((SIZE, SIZE, 3), COLOURS["cyan"], np.uint8)
+    other[32:96, 32:96] = COLOURS["orange"]
+    other[np.arange(SIZE) % 4 < 2] //= 2
+    words = {"prompt": "a large red heart", "steps": 10}
+    asked = easel.request(Scene("white", (Thing("heart", "red", 64, 64, 40, "large"),)), 3).model_copy(update=words)
+    silent = easel.unit("canny", other, advanced_weighting=(0.0,))
+    units = [(), *((silent.model_copy(update={"module": name}),) for name in ("tile_colorfix", "tile_colorfix+sharp"))]
+    pictures = easel.draw([asked.model_copy(update={"control": u}) for u in units])
+    hearts = [picture[..., 0] > picture[..., 2].astype(int) + 40 for picture in pictures[1:]]
+    assert all(_overlap(heart, foreground(pictures[0])[0]) > 0.8 for heart in hearts)
+    own, fixed, sharp = (picture.astype(np.float32) for picture in pictures)
+    reference = other.astype(np.float32)
+
+    def broad(picture: Pixels) -> Pixels:
+        return cv2.GaussianBlur(picture, (0, 0), 20)
+
+    def fine(picture: Pixels) -> Pixels:
+        return picture - cv2.GaussianBlur(picture, (0, 0), 3)
+
+    for picture in (fixed, sharp):
+        assert np.abs(broad(picture) - broad(reference)).mean() < np.abs(broad(own) - broad(reference)).mean() / 4
+        assert abs(np.corrcoef(fine(picture).ravel(), fine(reference).ravel())[0, 1]) < 0.1
+    assert np.abs(cv2.Laplacian(sharp, -1)).mean() > 1.05 * np.abs(cv2.Laplacian(fixed, -1)).mean()

@@ -1,31 +1,45 @@
-"""tile_colorfix: while it is drawn, a picture keeps the broad colours of another.
+"""tile_colorfix: while it is drawn, a picture keeps the broad colours of another, and its own detail.
 
-With x0 the network's estimate of the clean latent and mean the box mean of 2k + 1 latent pixels a side ("Variation" is k):
-x0' = x0 - mean(x0) + mean(reference). "+sharp" blurs the negative prompt's estimate, which guidance then moves away from:
-x0'' = s mean(x0') + (1 - s) x0', s = "Sharpness" / 100. What is said of x0 changes by the unit's weight, at most by 1.
+The colour correction that StableSR makes after sampling (Wang et al. 2023, https://arxiv.org/abs/2305.07015, section 3.3: detail
+of one picture, low frequencies of the other), here of the clean latent x0 that the network's answer stands for, at every call:
+
+    x0' = x0 + w (low(z) - low(x0))              z: the reference's latent; w: the unit's weight, 0 to 1
+    x0'' = x0' + w a (x0' - fine(x0'))           "+sharp" only: an unsharp mask; a = SHARPEN * "Sharpness"
+
+low is a Gaussian blur of deviation "Variation" / 2 latent pixels: patches up to "Variation" wide may vary. fine is one of
+deviation 1. Both prompts' answers are treated alike, so that guidance goes on to act on detail, and on nothing else.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from danqing.engine.schedules import ModelSigmas
 
+SHARPEN = 0.1
+"""Amount of the unsharp mask at "Sharpness" 1. It acts at every call, so little does much."""
+
+FINE = 1.0
+"""Deviation in latent pixels of the blur beside which a detail is sharpened."""
+
+REACH = 3.0
+"""Deviations at which a Gaussian ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a network's answer was about. x: (4, h, w), scaled for the network. t: a fractional timestep.
 
-    prediction: "epsilon" or "v". unconditional: of the negative prompt.
+    prediction: "epsilon" or "v".
     """
 
     x: torch.Tensor
     t: float
     sigmas: ModelSigmas
     prediction: str
-    unconditional: bool
 
     @property
     def _roots(self) -> tuple[float, float]:
@@ -46,24 +60,29 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class ColourFix:
-    """One unit's. latent: (4, h, w) of its picture. radius: k. sharpness: 0 for none. weight: 0..1."""
+    """One unit's. latent: (4, h, w) of its picture. variation: latent pixels. sharpness: 0 for none. weight: 0..1."""
 
     latent: torch.Tensor
-    radius: int
+    variation: float
     sharpness: float
     weight: float
 
     def applied(self, said: torch.Tensor, moment: Said) -> torch.Tensor:
         """The answer with the picture's broad colours."""
         clean = moment.clean(said)
-        clean = clean - box_mean(clean, self.radius) + box_mean(self.latent, self.radius)
-        if moment.unconditional and self.sharpness:
-            share = self.sharpness / 100
-            clean = share * box_mean(clean, self.radius) + (1 - share) * clean
-        return self.weight * moment.answer(clean) + (1 - self.weight) * said
+        # A blur is linear: one of the difference is the difference of two.
+        clean = clean + self.weight * blurred(self.latent - clean, self.variation / 2)
+        if self.sharpness:
+            clean = clean + self.weight * SHARPEN * self.sharpness * (clean - blurred(clean, FINE))
+        return moment.answer(clean)
 
 
-def box_mean(latent: torch.Tensor, radius: int) -> torch.Tensor:
-    """The mean of 2 * radius + 1 pixels a side around each, (C, h, w); beyond the edge its pixels go on."""
-    padded = torch.nn.functional.pad(latent[None], (radius,) * 4, mode="replicate")
-    return torch.nn.functional.avg_pool2d(padded, 2 * radius + 1, stride=1)[0]
+def blurred(latent: torch.Tensor, deviation: float) -> torch.Tensor:
+    """A Gaussian blur of (C, h, w), deviation in pixels; beyond the edge its pixels go on."""
+    reach = math.ceil(REACH * deviation)
+    places = torch.arange(-reach, reach + 1, device=latent.device, dtype=latent.dtype)
+    taps = torch.exp(-places.square() / (2 * deviation**2))
+    taps = taps / taps.sum()
+    padded = torch.nn.functional.pad(latent[:, None], (reach,) * 4, mode="replicate")
+    rows = torch.nn.functional.conv2d(padded, taps.view(1, 1, 1, -1))
+    return torch.nn.functional.conv2d(rows, taps.view(1, 1, -1, 1))[:, 0]

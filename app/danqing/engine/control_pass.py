@@ -195,7 +195,7 @@ def _colour_fix(unit: Unit) -> Generator[Call, Any, ColourFix]:
     made: Made = yield Work(unit.made)
     latent = yield unit.latent(made.pixels)
     sharpness = unit.values.b if unit.row.name.endswith("+sharp") else 0.0
-    return ColourFix(latent, int(unit.values.a), sharpness, min(1.0, max(0.0, unit.unit.weight)))
+    return ColourFix(latent, unit.values.a, sharpness, min(1.0, max(0.0, unit.unit.weight)))
 
 
 TASKS = (

@@ -101,10 +101,7 @@ class Guide:
             rows.append(self._row(x, t, moment.uncond, call, total, negative=True))
         out = yield from self._denoised(*self._with_features(rows, call, alone))
         if self.hints is not None:
-            out = [
-                self.hints.settled(said, self._said(row, place == len(moment.parts)), call, total)
-                for place, (row, said) in enumerate(zip(rows, out, strict=True))
-            ]
+            out = [self.hints.settled(said, self._said(row), call, total) for row, said in zip(rows, out, strict=True)]
         uncond: torch.Tensor = out[0] if alone else out[-1]
         guided = uncond
         for (_, weight), part in zip(moment.parts, out, strict=False):
@@ -173,9 +170,8 @@ class Guide:
         control = self.hints.at(call, total, unconditional=negative) if self.hints is not None else ()
         return Row(x, t, part.context, self._vector(part, negative), control)
 
-    def _said(self, row: Row, unconditional: bool) -> Said:
-        sigmas = self.model.sigmas.variant(self.request.options)
-        return Said(row.x[:4], row.t, sigmas, self.model.prediction, unconditional)
+    def _said(self, row: Row) -> Said:
+        return Said(row.x[:4], row.t, self.model.sigmas.variant(self.request.options), self.model.prediction)
 
     def _vector(self, part: Conditioning, negative: bool) -> torch.Tensor | None:
         """SDXL: the pooled text and six numbers (original size, crop, target size); the refiner's five end in a score."""
