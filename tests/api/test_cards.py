@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
+import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import numpy as np
@@ -13,6 +18,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from danqing.api.cards import Cards
+from danqing.library.index import Library
 from tests.conftest import Server
 
 
@@ -78,3 +85,45 @@ def test_checkpoints_have_cards(quick_server: Server) -> None:
     name = client.get("/sdapi/v1/sd-models").json()[0]["model_name"]
     card = client.get("/sd_extra_networks/get-single-card", params={"page": "checkpoints", "name": name}).json()
     assert f'data-name="{name}"' in card["html"]
+
+
+def test_a_page_of_cards_looks_through_the_folders_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again when a picture came or went; however many cards there are."""
+    folder = tmp_path / "models" / "Lora" / "styles"
+    folder.mkdir(parents=True)
+    for number in range(40):
+        (folder / f"{number}.safetensors").write_bytes(b"")
+        (folder / f"{number}.preview.png").write_bytes(png("red"))
+    for root, _, _ in os.walk(tmp_path):
+        os.utime(root, (1e9, 1e9))
+    listed: list[Any] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path=".": listed.append(path) or scandir(path))  # type: ignore[func-returns-value]
+    data: Any = SimpleNamespace(library=Library(tmp_path), logins=SimpleNamespace(data=tmp_path))
+    cards = Cards(data)
+
+    def status(name: str) -> int:
+        return asyncio.run(cards.thumb(str(folder / name))).status_code
+
+    assert [status(f"{number}.preview.png") for number in range(40)] == [200] * 40
+    once = len(listed)
+    assert once < 20
+    assert [status("0.safetensors"), status("none.png")] == [404, 404]
+    assert len(listed) == once
+    (folder / "0.preview.png").unlink()
+    (folder / "1.preview.png").replace(folder / "1.webp")
+    os.utime(folder, (2e9, 2e9))
+    assert [status(name) for name in ("0.preview.png", "1.preview.png", "1.webp", "2.preview.png")] == [
+        404,
+        404,
+        200,
+        200,
+    ]
+    # The folder changed just now, as far as its time tells: it is looked at once more a moment later.
+    folder_time = time.time()
+    os.utime(folder, (folder_time, folder_time))
+    assert status("2.preview.png") == 200
+    (folder / "2.preview.png").unlink()
+    os.utime(folder, (folder_time, folder_time))
+    cards._previews._once_more = time.monotonic() - 1
+    assert status("2.preview.png") == 404

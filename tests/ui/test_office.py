@@ -205,7 +205,16 @@ def test_models_are_deleted_brought_back_and_given_a_picture(client: TestClient,
     (picture,) = service.gallery.pictures("admin", limit=1)
     asked = {**file, "picture": picture.id}
     assert client.post("/ui/models/preview", json=asked, headers=ADMIN).status_code == 200
-    assert client.get("/ui/models/preview/lora/ink/brush.safetensors").content.startswith(b"\x89PNG")
+    laid = client.get("/ui/models/preview/lora/ink/brush.safetensors").content
+    assert laid.startswith(b"\x89PNG")
+    whole = picture.path.read_bytes()
+    picture.path.write_bytes(whole[:60])
+    assert client.post("/ui/models/preview", json=asked, headers=ADMIN).status_code >= 400
+    assert client.get("/ui/models/preview/lora/ink/brush.safetensors").content == laid, "a broken picture replaces none"
+    picture.path.write_bytes(whole)
+    (folder / "brush.preview.jpg").write_bytes(b"older")
+    assert client.post("/ui/models/preview", json=asked, headers=ADMIN).status_code == 200
+    assert sorted(path.name for path in folder.iterdir()) == ["brush.preview.png", "brush.safetensors"]
     client.post("/ui/models/delete", json=file, headers=ADMIN)
     assert not (folder / "brush.safetensors").exists()
     assert client.post("/ui/models/delete", json={**file, "restore": True}, headers=ADMIN).status_code == 200

@@ -25,7 +25,7 @@ from danqing.gallery.reading import decoded
 from danqing.library.embeddings import Embeddings
 from danqing.library.index import Checkpoint
 from danqing.library.networks import Network, Networks
-from danqing.library.previews import COVERS, THUMBNAIL, covers, preview_of
+from danqing.library.previews import COVERS, THUMBNAIL, Previews, covers, preview_of
 from danqing.library.weights import open_file_header
 
 PREFIX = "/sd_extra_networks"
@@ -50,6 +50,9 @@ class Cards:
         self._context = context
         self._networks = Networks(context.logins.data)
         self._embeddings = Embeddings(context.logins.data)
+        self._previews = Previews(
+            self._roots, lambda: (card.path for page in self._pages() for card in self._cards(page))
+        )
 
     async def thumb(self, filename: str = "") -> Response:
         """The picture beside a model, by its path on the box; no other file is ever answered."""
@@ -59,12 +62,11 @@ class Cards:
         return FileResponse(found, headers={"Accept-Ranges": "bytes", **HEADERS})
 
     def _preview(self, filename: str) -> Path | None:
-        for page in self._pages():
-            for card in self._cards(page):
-                beside = preview_of(card.path)
-                if beside is not None and str(beside) == filename:
-                    return beside
-        return None
+        return self._previews.find(filename)
+
+    def _roots(self) -> Iterable[Path]:
+        """The folders of every kind of model that has cards."""
+        return (*self._context.library.folders, *self._networks.folders(), self._embeddings.folder)
 
     async def cover_images(self, page: str = "", item: str = "", index: int = 0) -> Response:
         """A picture from inside a model's file, counted from 0."""

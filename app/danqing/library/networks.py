@@ -68,6 +68,10 @@ class Networks:
         self._lock = threading.Lock()
         self._known: dict[Stamp, Network] = {}
 
+    def folders(self) -> list[Path]:
+        """Where networks of every kind lie; a folder need not be there."""
+        return [self._models / folder for kind in FOLDERS.values() for folder in kind]
+
     def loras(self) -> list[Network]:
         """All LoRA and LyCORIS files, folder by folder in natural order."""
         return self._all("lora")

@@ -219,10 +219,13 @@ class Stock:
 
     def _lay(self, picture: Path, kind: str, name: str) -> None:
         model = self._file(kind, name)
+        target = model.with_name(f"{model.stem}.preview.png")
+        # Old pictures go when the new one is there, whole: one that cannot be read or written costs nobody the old one.
+        replace_whole(target, decoded(picture.read_bytes(), PREVIEW_PIXELS, thumbnail))
         for ending in ENDINGS:
-            model.with_suffix("").with_name(f"{model.stem}.preview{ending}").unlink(missing_ok=True)
-        drawn = decoded(picture.read_bytes(), PREVIEW_PIXELS, thumbnail)
-        replace_whole(model.with_name(f"{model.stem}.preview.png"), drawn)
+            older = model.with_name(f"{model.stem}.preview{ending}")
+            if older != target:
+                older.unlink(missing_ok=True)
 
 
 def plain_name(name: str, *, empty: bool = False) -> str:
