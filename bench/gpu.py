@@ -27,7 +27,7 @@ from danqing.engine.build import choose_device
 from danqing.engine.calls import Adapter, Decode, Denoise, Row
 from danqing.engine.compile_store import Store, Want
 from danqing.engine.compile_worker import VARIANTS, compiled_into
-from danqing.engine.compiled import CompiledUnets
+from danqing.engine.compiled import CompiledNetworks
 from danqing.engine.device_graphs import CudaRecorder, Graphs
 from danqing.engine.engine import Engine
 from danqing.engine.models import Model
@@ -176,7 +176,7 @@ def theirs(place: Place, model: Model, side: str, tflop: float, card: str) -> Ta
     return rows
 
 
-def compile_ours(place: Place, model: Model, store: Store) -> tuple[CompiledUnets, Table]:
+def compile_ours(place: Place, model: Model, store: Store) -> tuple[CompiledNetworks, Table]:
     """Compile both variants as the box does, and read them again as the engine does at its next start."""
     table: Table = []
     architecture = compile_unet.architecture_of(model.unet)
@@ -195,9 +195,9 @@ def compile_ours(place: Place, model: Model, store: Store) -> tuple[CompiledUnet
             }
         )
     graphs = Graphs(place.row.buckets, CudaRecorder()) if place.device.type == "cuda" else None
-    compiled = CompiledUnets(store, graphs)
+    compiled = CompiledNetworks(store, graphs)
     began = time.perf_counter()
-    while len(compiled._ready) + len(compiled._unused) < len(VARIANTS):
+    while len(compiled.shelf.ready) + len(compiled.shelf.unused) < len(VARIANTS):
         compiled.tend([model])
         time.sleep(0.01)
     table.append({"network": "both, read at the next start", "compile s": time.perf_counter() - began})

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.report import Cell, show
 from danqing.engine.build import Workshop
-from danqing.engine.compiled import CompiledUnets
+from danqing.engine.compiled import CompiledNetworks
 from danqing.engine.protocol import Message
 from danqing.engine.settings import ROWS
 from danqing.request import LIMITS, GenerateRequest
@@ -58,12 +58,12 @@ class Scene:
 
     def look(self) -> None:
         """What the engine's loop does once a second, until all that is there has been read."""
-        compiled: CompiledUnets = self.workshop.runner.compiled
+        compiled: CompiledNetworks = self.workshop.runner.compiled
         for _ in range(20):
-            compiled._looked = float("-inf")
+            compiled.shelf.look()
             self.workshop.tend()
-            if compiled._reading is not None:
-                compiled._reading[2].exception()
+            if compiled.shelf.reading is not None:
+                compiled.shelf.reading[2].exception()
 
 
 def main() -> None:

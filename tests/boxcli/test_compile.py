@@ -80,6 +80,11 @@ def test_settings_of_another_device_are_followed(tmp_path: Path, monkeypatch: py
         ({"state": "compiling"}, "networks: compiling", "网络：正在编译"),
         ({"state": "compiled", "gain": 1.43}, "networks: compiled, 1.43 times as fast", "网络：已编译，速度为 1.43 倍"),
         (
+            {"state": "compiled", "gain": 1.43, "vae_gain": 1.2},
+            "networks: compiled, 1.43 times as fast, VAE 1.20 times as fast",
+            "网络：已编译，速度为 1.43 倍，VAE 速度为 1.20 倍",
+        ),
+        (
             {"state": "eager", "en": "compiling was killed", "zh": "编译进程被终止"},
             "not compiled: compiling was killed",
             "终止",

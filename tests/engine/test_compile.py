@@ -152,7 +152,13 @@ def test_the_real_worker_lists_the_miniature_model(task: Task) -> None:
 
     listed = answer(task.job())
     sizes = {(row["height"], row["width"]) for row in listed["wants"]}
-    assert {row["variant"] for row in listed["wants"]} == {"plain", "full"}
     assert sizes == {(16, 16), (24, 16), (16, 24)}
-    assert len({row["architecture"] for row in listed["wants"]}) == 1
+    kinds = [{(row["architecture"], row["variant"]) for row in listed["wants"]}]
+    kinds += [{kind for kind in kinds[0] if (kind[1] in ("decode", "encode")) is vae} for vae in (False, True)]
+    assert [{variant for _, variant in kind} for kind in kinds[1:]] == [{"plain", "full"}, {"decode", "encode"}]
+    assert [len({architecture for architecture, _ in kind}) for kind in kinds] == [2, 1, 1]
+    assert [row["variant"] for row in listed["wants"][:2]] == [
+        "plain",
+        "decode",
+    ]  # what every picture needs comes first
     assert json.dumps(listed)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from danqing.engine import compile_unet
+from danqing.engine import compile_unet, compile_vae
 from danqing.engine.compile_store import PACKAGE, Artefact, Store, Want
 from danqing.engine.compile_unet import Compilable
-from danqing.engine.compiled import CompiledUnets
+from danqing.engine.compile_vae import Coder
+from danqing.engine.compiled import CompiledNetworks
 from danqing.request import GenerateRequest
 
 from . import tiny
@@ -59,7 +60,7 @@ class Scene:
         self.packages: list[Package] = []
         self.harm: Callable[[int], None] = lambda call: None
         self.clock = 0.0
-        self.compiled = CompiledUnets(self.store, open_package=self._open, clock=lambda: self.clock)
+        self.compiled = CompiledNetworks(self.store, open_package=self._open, clock=lambda: self.clock)
         self.bench.workshop.runner.compiled = self.compiled
         self.model = self.bench.workshop.load_default()
 
@@ -79,9 +80,9 @@ class Scene:
         for _ in range(200):
             self.clock += 3.0
             self.bench.workshop.tend()
-            if self.compiled._reading is None:
+            if self.compiled.shelf.reading is None:
                 return
-            self.compiled._reading[2].exception()  # wait for the thread that reads
+            self.compiled.shelf.reading[2].exception()  # wait for the thread that reads
 
     def draw(self, at: dict[int, Callable[[], object]] | None = None, **fields: Any) -> np.ndarray:
         """A picture; `at`: after so many of the engine's steps do this."""
@@ -183,6 +184,85 @@ def test_what_the_code_was_not_made_for_runs_eagerly(scene: Scene, fields: dict[
     assert len(scene.packages) == 2
     assert np.array_equal(scene.draw(**fields), eager)
     assert [package.calls for package in scene.packages] == [0, 0]
+
+
+class Halves:
+    """In the place of the package of a decoder: the eager one, with what goes wrong."""
+
+    def __init__(self, vae: Any, harm: Callable[[int], None]) -> None:
+        self.coder, self._harm, self.calls = Coder(vae, "decode"), harm, 0
+
+    def get_constant_fqns(self) -> list[str]:
+        return [name for name, _ in self.coder.named_parameters()]
+
+    def load_constants(self, constants: dict[str, torch.Tensor], **_: Any) -> None:
+        assert set(constants) == set(self.get_constant_fqns())
+
+    def __call__(self, latents: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self._harm(self.calls)
+        out: torch.Tensor = self.coder(latents)
+        return out
+
+
+def with_decoder(scene: Scene, **figures: float) -> list[Halves]:
+    """Publish a decoder for the scene's checkpoint and have the engine look; the packages that it opened."""
+    opened: list[Halves] = []
+
+    def read(artefact: Artefact) -> Halves:
+        opened.append(Halves(scene.model.vae, scene.harm))
+        return opened[-1]
+
+    scene.compiled.shelf._open = read
+    want = Want(compile_vae.architecture_of(scene.model.vae), "decode", 8, 8)
+    with scene.store.making(want) as half:
+        (half / PACKAGE).write_bytes(b"code")
+        scene.store.publish(half, want, **({"seconds": 4.0, "gain": 1.2, "difference": 1e-6} | figures))
+    scene.tend()
+    return opened
+
+
+def test_pictures_are_decoded_by_compiled_code_where_some_fits(scene: Scene) -> None:
+    eager, wide, tiled = scene.draw(), scene.draw(width=128), scene.draw(tiling=True)
+    (package,) = with_decoder(scene)
+    assert np.abs(scene.draw().astype(int) - eager).max() <= 1
+    assert package.calls == 1
+    assert scene.bench.workshop.stats()["compiled_vae_runs"] == 1
+    assert np.array_equal(scene.draw(width=128), wide)  # another size
+    assert np.array_equal(scene.draw(tiling=True), tiled)  # by strips
+    assert package.calls == 1
+    scene.compiled.relax()  # holds no VAE when room is short, and reads the code again
+    assert not scene.compiled.shelf.ready
+    scene.tend()
+    assert scene.compiled.report()["vae_gain"] == 1.2
+
+
+@pytest.mark.parametrize("error", [RuntimeError("illegal instruction"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_decoder_that_fails_costs_no_picture(scene: Scene, error: RuntimeError) -> None:
+    eager = scene.draw()
+
+    def harm(call: int) -> None:
+        raise error
+
+    scene.harm = harm
+    (package,) = with_decoder(scene)
+    assert np.abs(scene.draw().astype(int) - eager).max() <= 1
+    scene.tend()
+    scene.draw()
+    # Too little memory is no fault of the code: the picture went by strips, and the next one tries again.
+    short = isinstance(error, torch.OutOfMemoryError)
+    assert package.calls == (2 if short else 1)
+    assert scene.compiled.report()["reason"] == ("" if short else "broken")
+
+
+def test_a_decoder_that_deviates_is_not_used(scene: Scene) -> None:
+    assert with_decoder(scene, difference=0.3) == []
+    assert scene.compiled.report()["reason"] == "differs"
+
+
+def test_a_decoder_that_is_no_faster_is_nothing_to_tell(scene: Scene) -> None:
+    assert with_decoder(scene, gain=0.9) == []
+    assert scene.compiled.report()["reason"] == ""
 
 
 def test_what_a_killed_or_failed_compiler_left_is_told(scene: Scene) -> None:

@@ -67,7 +67,7 @@ class Queue:
         language, found = language_of_request(request), self._context.service.readiness()
         told = found.acceleration
         reason = str(told.get("zh" if language == "zh" else "en", ""))
-        compiled = {"state": "eager", "gain": 0.0, "seconds": 0.0} | told | {"message": reason}
+        compiled = {"state": "eager", "gain": 0.0, "vae_gain": 0.0, "seconds": 0.0} | told | {"message": reason}
         return SafeJson({"ready": found.ready, "device": found.device, "acceleration": compiled})
 
     async def place(self, request: Request, job_id: JobId, wish: Place) -> Response:

@@ -13,7 +13,7 @@ from danqing.engine import device, gauges, memory
 from danqing.engine.calls import Load, Plan, Track
 from danqing.engine.compile import roots
 from danqing.engine.compile_store import Store
-from danqing.engine.compiled import CompiledUnets
+from danqing.engine.compiled import CompiledNetworks
 from danqing.engine.detect import detected
 from danqing.engine.device_graphs import CudaRecorder, Graphs
 from danqing.engine.engine import Emit, Engine
@@ -102,17 +102,17 @@ class Workshop:
             seen=self._checker.seen if self._checker else None,
         )
 
-    def _compiled(self, data: Path, settings: Settings) -> CompiledUnets:
+    def _compiled(self, data: Path, settings: Settings) -> CompiledNetworks:
         if settings.get_str("engine_compiled") == "off":
-            return CompiledUnets(None)
+            return CompiledNetworks(None)
         store = Store(roots(data, settings), self.facts.fingerprint)
         buckets = self.device_class.buckets
         graphs = Graphs(buckets, CudaRecorder()) if self.device.type == "cuda" and buckets else None
-        return CompiledUnets(store, graphs)
+        return CompiledNetworks(store, graphs)
 
     def tend(self) -> None:
         """Between two steps: compiled code that has come is put in place."""
-        self.runner.compiled.tend(self.models.models())
+        self.runner.compiled.tend(self.models.models(), [one.module for one in self.models.vaes()])
 
     def _measure(self, request: GenerateRequest) -> Extent:
         if self._checker is not None:
@@ -146,6 +146,7 @@ class Workshop:
         found = {**self.engine.counters, **gauges.machine(), **gauges.device(self.device)}
         found["models"] = len(self.models.models())
         found["compiled_forwards"] = self.runner.compiled.forwards
+        found["compiled_vae_runs"] = self.runner.compiled.vaes.runs
         if self.device.type == "cuda":
             found["memory_allocated"] = torch.cuda.memory_allocated(self.device)
             found["memory_reserved"] = torch.cuda.memory_reserved(self.device)

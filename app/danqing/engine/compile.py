@@ -81,7 +81,7 @@ class Task:
     seconds: float = 1800.0
     room: int = 2 * 2**30
     command: Sequence[str] = field(default=WORKER)
-    variants: Sequence[str] = ("plain", "full")
+    variants: Sequence[str] = ("plain", "decode", "full", "encode")
 
     def job(self, **more: Any) -> dict[str, Any]:
         """What the worker is told."""
@@ -107,10 +107,13 @@ class Outcome:
 
 
 def accelerated(told: Mapping[str, Any]) -> tuple[str, str]:
-    """What `CompiledUnets.report` says in one line, in English and Chinese: whether networks run compiled, the gain, why not."""
+    """What `CompiledNetworks.report` says in one line, in English and Chinese: whether networks run compiled, gain, why not."""
     en, zh = SPEEDS.get(str(told.get("state")), SPEEDS["eager"])
     if told.get("gain"):
         en, zh = f"{en}, {float(told['gain']):.2f} times as fast", f"{zh}，速度为 {float(told['gain']):.2f} 倍"
+    if told.get("vae_gain"):
+        gain = float(told["vae_gain"])
+        en, zh = f"{en}, VAE {gain:.2f} times as fast", f"{zh}，VAE 速度为 {gain:.2f} 倍"
     if told.get("en"):
         en, zh = f"{en}: {told['en']}", f"{zh}：{told.get('zh', told['en'])}"
     return en, zh

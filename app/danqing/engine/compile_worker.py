@@ -144,14 +144,18 @@ def _subject(network: Any, want: Want) -> _Subject:
         if half == want.variant:
             coder = Coder(network, half)
             inputs = compile_vae.example(network, half, want.height, want.width, ROWS)
-            return _Subject(coder, inputs, compile_vae.free_dimensions(), partial(compile_unet.constants_of, coder, prefix=""))
+            return _Subject(
+                coder, inputs, compile_vae.free_dimensions(), partial(compile_unet.constants_of, coder, prefix="")
+            )
     variant: Variant = "full" if want.variant == "full" else "plain"
     given = compile_unet.example(network, variant, want.height, want.width, ROWS)
     free = compile_unet.free_dimensions(given)
     return _Subject(Compilable(network), given, free, partial(compile_unet.constants_of, network))
 
 
-def compiled_into(folder: Path, network: Any, want: Want, buckets: tuple[int, ...] = (), **more: Any) -> dict[str, float]:
+def compiled_into(
+    folder: Path, network: Any, want: Want, buckets: tuple[int, ...] = (), **more: Any
+) -> dict[str, float]:
     """Compile a network to `folder`/network.pt2, load that and compare it with the eager one on the same inputs.
 
     Answer: `seconds` of compiling, `gain` (eager time by compiled time), `difference` (largest deviation by the largest number),

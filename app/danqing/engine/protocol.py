@@ -55,7 +55,7 @@ class Message:
         log        level: int, text: str - a line of the engine's log
         log        level: int, text: str - a line of the engine's log
         stats      rows, groups, step_ms... - numbers for /metrics, about once a second while working;
-                   acceleration: `CompiledUnets.report` - whether networks run compiled, and why not
+                   acceleration: `CompiledNetworks.report` - whether networks run compiled, and why not
     """
 
     body: dict[str, Any]

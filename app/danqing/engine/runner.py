@@ -13,7 +13,7 @@ import torch
 
 from danqing.engine import encoding, feature_cache, memory, offload, unet, vae
 from danqing.engine.calls import Conditioning, Denoise, Encode, Row
-from danqing.engine.compiled import CompiledUnets
+from danqing.engine.compiled import CompiledNetworks
 from danqing.engine.device import CPU, DeviceClass, attending
 from danqing.engine.models import Model
 from danqing.engine.patching import Patcher
@@ -36,7 +36,7 @@ class Runner:
     """
 
     def __init__(
-        self, device: torch.device, threads: int = 0, compiled: CompiledUnets | None = None, row: DeviceClass = CPU
+        self, device: torch.device, threads: int = 0, compiled: CompiledNetworks | None = None, row: DeviceClass = CPU
     ) -> None:
         self.device = device
         if threads:
@@ -44,7 +44,7 @@ class Runner:
         self._row = row
         self._patcher = Patcher()
         self._chunks = encoding.ChunkMemory()
-        self.compiled = compiled or CompiledUnets(None)
+        self.compiled = compiled or CompiledNetworks(None)
         self.kept_elsewhere: list[Callable[[], object]] = []
         """What else `relax` calls."""
         self._conditionings: OrderedDict[tuple[Any, ...], tuple[Conditioning, ...]] = OrderedDict()
@@ -58,9 +58,9 @@ class Runner:
             case Kind.DENOISE:
                 return self._denoise(payloads)
             case Kind.DECODE:
-                return list(vae.decode(payloads, self.device))
+                return list(vae.decode(payloads, self.device, self.compiled.vaes.run))
             case Kind.ENCODE_IMAGE:
-                return list(vae.encode(payloads, self.device))
+                return list(vae.encode(payloads, self.device, self.compiled.vaes.run))
             case Kind.ENLARGE:
                 from danqing.upscale import networks  # reads torchvision: only those who enlarge pay for it
 

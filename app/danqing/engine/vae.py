@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
@@ -27,23 +27,32 @@ SHARE = 0.6
 
 C = TypeVar("C", Decode, EncodeImage)
 
+Coded = Callable[[Any, Literal["decode", "encode"], torch.Tensor], torch.Tensor | None]
+"""A half of a VAE run by compiled code (`CompiledVaes.run`); None where it must run eagerly."""
 
-def decode(calls: Sequence[Decode], device: torch.device) -> list[np.ndarray[Any, Any] | DanqingError]:
+
+def _eagerly(vae: Any, half: str, x: torch.Tensor) -> None:
+    return None
+
+
+def decode(
+    calls: Sequence[Decode], device: torch.device, coded: Coded = _eagerly
+) -> list[np.ndarray[Any, Any] | DanqingError]:
     """Pixels of every call, uint8 (8h, 8w, 3); an error in the place of a picture with NaN."""
-    images = _by_vae(calls, lambda vae, rows: _decode_rows(vae, rows, device))
+    images = _by_vae(calls, lambda vae, rows: _decode_rows(vae, rows, device, coded))
     return [
         DanqingError("nan_picture", name=call.model.checkpoint.name) if image is None else _pixels(image)
         for call, image in zip(calls, images, strict=True)
     ]
 
 
-def encode(calls: Sequence[EncodeImage], device: torch.device) -> list[torch.Tensor]:
+def encode(calls: Sequence[EncodeImage], device: torch.device, coded: Coded = _eagerly) -> list[torch.Tensor]:
     """Scaled latents of every call, (4, h / 8, w / 8) float32: the posterior's mean, so that a seed gives one picture.
 
     Raises:
         DanqingError: `nan_picture`.
     """
-    latents = _by_vae(calls, lambda vae, rows: _encode_rows(vae, rows, device))
+    latents = _by_vae(calls, lambda vae, rows: _encode_rows(vae, rows, device, coded))
     answers: list[torch.Tensor] = []
     for call, latent in zip(calls, latents, strict=True):
         if latent is None:
@@ -64,7 +73,7 @@ def _by_vae(
     return answers
 
 
-def _decode_rows(vae: Any, calls: Sequence[Decode], device: torch.device) -> list[torch.Tensor | None]:
+def _decode_rows(vae: Any, calls: Sequence[Decode], device: torch.device, coded: Coded) -> list[torch.Tensor | None]:
     latents = torch.stack([call.latent for call in calls]) / vae.config.scaling_factor
     height, width = latents.shape[-2:]
     tile = _tile(vae, calls[0], 8 * height, 8 * width, len(calls), device)
@@ -72,7 +81,9 @@ def _decode_rows(vae: Any, calls: Sequence[Decode], device: torch.device) -> lis
     def run(rows: torch.Tensor, tile: int) -> torch.Tensor:
         rows = rows.to(device, vae.dtype)
         if not tile:
-            whole: torch.Tensor = vae.decode(rows, return_dict=False)[0]
+            whole = coded(vae, "decode", rows)
+            if whole is None:
+                whole = vae.decode(rows, return_dict=False)[0]
             return whole.float().cpu()
         strips = Strips(vae, tile * tile, calls[0].tiling)
         return torch.cat([strips.decode(row[None]).float().cpu() for row in rows])
@@ -80,7 +91,9 @@ def _decode_rows(vae: Any, calls: Sequence[Decode], device: torch.device) -> lis
     return _finite(vae, run, latents, tile)
 
 
-def _encode_rows(vae: Any, calls: Sequence[EncodeImage], device: torch.device) -> list[torch.Tensor | None]:
+def _encode_rows(
+    vae: Any, calls: Sequence[EncodeImage], device: torch.device, coded: Coded
+) -> list[torch.Tensor | None]:
     images = torch.stack([call.pixels.permute(2, 0, 1) for call in calls])
     height, width = images.shape[-2:]
     tile = _tile(vae, calls[0], height, width, len(calls), device)
@@ -88,7 +101,9 @@ def _encode_rows(vae: Any, calls: Sequence[EncodeImage], device: torch.device) -
     def run(rows: torch.Tensor, tile: int) -> torch.Tensor:
         rows = rows.to(device, vae.dtype)
         if not tile:
-            whole: torch.Tensor = vae.encode(rows).latent_dist.mean
+            whole = coded(vae, "encode", rows)
+            if whole is None:
+                whole = vae.encode(rows).latent_dist.mean
             return whole.float().cpu()
         strips = Strips(vae, tile * tile, calls[0].tiling)
         return torch.cat([strips.encode(row[None]).chunk(2, 1)[0].float().cpu() for row in rows])

@@ -93,4 +93,4 @@ class Readiness:
     warning: DanqingError | None = None
     """What will keep pictures from being drawn before long."""
     acceleration: dict[str, Any] = field(default_factory=dict)
-    """Whether the engine runs compiled code, and why not: `CompiledUnets.report` as the engine told it last."""
+    """Whether the engine runs compiled code, and why not: `CompiledNetworks.report` as the engine told it last."""
