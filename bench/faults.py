@@ -76,6 +76,15 @@ def run(options: argparse.Namespace, folder: Path) -> list[dict[str, Cell]]:
         box.stop()
 
 
+def chosen(options: argparse.Namespace) -> argparse.Namespace:
+    """`--only` said by what it leaves out."""
+    if options.only:
+        options.faults = [name for name in FAULTS if name in options.only]
+        options.kills = options.kills if "kills" in options.only else 0
+        options.jobs = options.jobs if "soak" in options.only else 0
+    return options
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=10, help="kills in all, of web and engine in turn")
@@ -87,7 +96,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=50, help="jobs of the soak")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="of everything random")
     parser.add_argument("--engine", default="", help="another program in the place of the engine")
-    options = parser.parse_args()
+    names = ("kills", *FAULTS, "soak")
+    parser.add_argument("--only", nargs="+", choices=names, metavar="ROW", help=f"just these of {', '.join(names)}")
+    options = chosen(parser.parse_args())
     with tempfile.TemporaryDirectory() as name:
         rows = run(options, Path(name))
     notes = [
