@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import tempfile
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from danqing.errors import DanqingError, language_of_headers
 from danqing.reasons import in_chinese
 from danqing.request import parsed
+from danqing.ui.assets import Assets
 from danqing.ui.shell import Shell
 
 
@@ -68,3 +75,40 @@ def test_what_pydantic_says_is_said_in_chinese(fields: dict[str, object], said: 
 def test_reasons_nobody_knows_stay() -> None:
     assert in_chinese("[Errno 5] Input/output error") == "[Errno 5] Input/output error"
     assert in_chinese("Value error, one of a, b") == "可选：a, b"
+
+
+def answered(path: str, accepts: str = "gzip") -> list[dict[str, Any]]:
+    """What the page's assets answer over a folder of two files; a path that is none of theirs reaches the page."""
+    sent: list[Any] = []
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        sent.append({"page": scope["path"]})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def ask(folder: Path) -> None:
+        (folder / "core-Bdx9080F.js").write_text("let a = 1;" * 100)
+        (folder / "secret.txt").write_text("nobody's")
+        headers = [(b"accept-encoding", accepts.encode())]
+        await Assets(page, folder)({"type": "http", "method": "GET", "path": path, "headers": headers}, None, send)  # type: ignore[arg-type]
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(ask(Path(folder)))
+    return sent
+
+
+def test_scripts_are_kept_by_browsers_for_ever() -> None:
+    start, body = answered("/assets/core-Bdx9080F.js")
+    headers = dict(start["headers"])
+    assert b"immutable" in headers[b"cache-control"]
+    assert headers[b"content-encoding"] == b"gzip"
+    assert gzip.decompress(body["body"]) == b"let a = 1;" * 100
+    start, body = answered("/assets/core-Bdx9080F.js", "identity")
+    assert body["body"] == b"let a = 1;" * 100
+    assert b"content-encoding" not in dict(start["headers"])
+
+
+@pytest.mark.parametrize("path", ["/assets/secret.txt", "/assets/../core-Bdx9080F.js", "/assets/", "/"])
+def test_what_is_no_script_is_the_pages(path: str) -> None:
+    assert answered(path) == [{"page": path}]

@@ -13,6 +13,7 @@ from starlette.routing import Mount
 
 from danqing.engine import interrogators
 from danqing.ui import plugs, words
+from danqing.ui.assets import Assets
 from danqing.ui.board import Board
 from danqing.ui.boxes import Boxes
 from danqing.ui.components import extensions, header, parameters, pictures, prompt, result, shelves
@@ -98,7 +99,7 @@ def mount(app: FastAPI, context: UiContext) -> None:
     )
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount)
-    mounted.app = Shell(mounted.app, _head(), context.settings.get_str("page_language"))
+    mounted.app = Shell(Assets(mounted.app), _head(), context.settings.get_str("page_language"))
     # Gradio checks the paths of files that clients name only after `launch`; a mounted page would serve any file.
     demo.has_launched = True
 
