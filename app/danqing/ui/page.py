@@ -20,6 +20,7 @@ from danqing.ui.components import extensions, header, parameters, pictures, prom
 from danqing.ui.drawing import Drawing
 from danqing.ui.fields import ASPECTS, NAMES
 from danqing.ui.office import Office
+from danqing.ui.pace import quicken
 from danqing.ui.people import People
 from danqing.ui.preset_boxes import PresetBoxes
 from danqing.ui.routes import Routes
@@ -100,6 +101,7 @@ def mount(app: FastAPI, context: UiContext) -> None:
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount)
     mounted.app = Shell(Assets(mounted.app), _head(), context.settings.get_str("page_language"))
+    quicken(demo)
     # Gradio checks the paths of files that clients name only after `launch`; a mounted page would serve any file.
     demo.has_launched = True
 
