@@ -176,25 +176,33 @@ def weightless(easel: Easel, kind: str, one: Case) -> bool:
     return bool((without == nothing).all())
 
 
-def two_units(easel: Easel, count: int) -> dict[str, Cell]:
+PARTS = {"without": (), "edges": (0,), "depth": (1,), "whole": (0, 1)}
+"""Manner of drawing two objects -> which of their two units act."""
+
+
+def two_units(easel: Easel, count: int, record: Record | None = None) -> dict[str, Cell]:
     """Two objects, the first by its edges, the second by its depth: overlap of the edges with each unit alone and with both."""
-    shares: dict[str, list[float]] = {"without": [], "edges": [], "depth": [], "whole": []}
+    record = record or Record()
     for low in range(0, count, TOGETHER):
-        scenes = [two_objects(low + k) for k in range(min(TOGETHER, count - low))]
-        wanted = [edges(np.asarray(render(scene, random.Random(0)))) for scene in scenes]
-        parts = [_parts(easel, scene) for scene in scenes]
-        for name, places in (("without", ()), ("edges", (0,)), ("depth", (1,)), ("whole", (0, 1))):
-            asked = [
-                easel.request(scene, low + k, *(parts[k][place] for place in places)) for k, scene in enumerate(scenes)
-            ]
-            shares[name] += [
-                edge_overlap(mask, edges(picture)) for mask, picture in zip(wanted, easel.draw(asked), strict=True)
-            ]
+        places = range(low, min(low + TOGETHER, count))
+        for name, chosen in PARTS.items():
+            todo = {k: two_objects(k) for k in places if f"two/{name}/{k}" not in record.known}
+            units = {k: [_parts(easel, scene)[part] for part in chosen] for k, scene in todo.items()}
+            pictures = easel.draw([easel.request(scene, k, *units[k]) for k, scene in todo.items()])
+            record.put(
+                {
+                    f"two/{name}/{k}": [
+                        edge_overlap(edges(np.asarray(render(scene, random.Random(0)))), edges(picture))
+                    ]
+                    for (k, scene), picture in zip(todo.items(), pictures, strict=True)
+                }
+            )
+    shares = {name: np.mean([record.known[f"two/{name}/{k}"][0] for k in range(count)]) for name in PARTS}
     return {
         "control": "canny + depth",
         "measure": "edge IoU at 2 px",
         "pictures": count,
-        **{f"{name} %": percent(float(np.mean(values))) for name, values in shares.items()},
+        **{f"{name} %": percent(float(share)) for name, share in shares.items()},
     }
 
 
@@ -233,7 +241,7 @@ def main() -> None:
         easel = Easel(Path(data))
         wanted = options.kind or [*KINDS, "two"]
         rows = [
-            two_units(easel, max(1, options.count // 4))
+            two_units(easel, max(1, options.count // 4), record)
             if kind == "two"
             else row_of(easel, record, kind, options.count)
             for kind in wanted

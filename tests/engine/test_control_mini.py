@@ -34,14 +34,15 @@ def test_maps_of_unseen_scenes_are_followed(easel: Easel, kind: str) -> None:
     assert followed(kind, few, plain(easel, few)).share < followed(kind, few, pictures[:3]).share
 
 
-def test_objects_stand_where_a_depth_map_has_them(easel: Easel) -> None:
-    """Overlap over union of what stands before the background. Which of two is in front is not asked: the card says why."""
+def test_objects_stand_where_a_depth_map_has_them_and_the_near_one_in_front(easel: Easel) -> None:
+    """Overlap over union of what stands before the background; then the order of the two."""
     rows = cases("depth", 6)
     pictures = drawn(easel, "depth", rows)
     overlaps = [
         _overlap(foreground(picture)[0], row.hint[..., 0] > 0) for row, picture in zip(rows, pictures, strict=True)
     ]
     assert sum(overlaps) / len(overlaps) >= 0.75
+    assert followed("depth", rows, pictures).share >= 5 / 6
     assert followed("depth", rows, pictures).colour >= 0.85
 
 
