@@ -63,14 +63,14 @@ def _article(words: str) -> str:
 
 BACKGROUNDS = ("white", "black", "red", "green", "blue", "cyan", "gray", "pink", "brown", "orange")
 STRIPE = 16
-"""Pixels from stripe to stripe, half of them yellow."""
+"""Height of a stripe in pixels: two latents, so that the miniature VAE keeps them apart."""
 
 
 def _star(number: int) -> tuple[Image.Image, str]:
     rng = random.Random(100 + number)
     background = BACKGROUNDS[number % len(BACKGROUNDS)]
     x, y, radius = _place(rng)
-    mask = shape_mask("star", x, y, radius)
+    mask = shape_mask("star", x, y, radius + 6)
     striped = Image.new("RGB", mask.size, COLOURS["purple"])
     pen, step = ImageDraw.Draw(striped), 2 * STRIPE * OVER
     # The stripes lie at the same places of every star: one is across its middle.
