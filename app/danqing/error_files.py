@@ -34,6 +34,24 @@ FILES: tuple[tuple[str, int, str, str], ...] = (
         "The network “{name}” is not made for the model “{model}”: {reason}. Choose another network or model.",
         "网络“{name}”与模型“{model}”不匹配：{reason}。请换一个网络或模型。",
     ),
+    (
+        "network_absent",
+        404,
+        "There is no {kind} “{name}”; the picture was drawn without it.",
+        "没有名为“{name}”的 {kind}，图片未使用它。",
+    ),
+    (
+        "network_strength",
+        422,
+        "A strength of the {kind} “{name}” is not a number; the picture was drawn without it.",
+        "{kind}“{name}”的强度不是数字，图片未使用它。",
+    ),
+    (
+        "embedding_misfit",
+        422,
+        "The embedding “{name}” is not made for the model “{model}”; its name was read as words.",
+        "嵌入“{name}”不适用于模型“{model}”，其名称被当作普通文字。",
+    ),
     ("missing_picture", 422, "A picture is missing: {field}.", "缺少图片：{field}。"),
     (
         "unknown_control",

@@ -86,6 +86,18 @@ def test_cancel_and_keep(client: httpx.Client) -> None:
     assert client.delete(f"/v1/jobs/{kept}").json() == over
 
 
+def test_what_a_picture_was_drawn_without_is_told(client: httpx.Client) -> None:
+    job = submit(client, prompt="unknown")["id"]
+    over = events(client, job)[-1]
+    assert over["state"] == "done"
+    assert over["notes"] == [
+        {"code": "network_absent", "message": "There is no lora “gone”; the picture was drawn without it."}
+    ]
+    chinese = client.get(f"/v1/jobs/{job}", headers={"Accept-Language": "zh"}).json()  # from the disk now
+    assert [note["message"] for note in chinese["notes"]] == ["没有名为“gone”的 lora，图片未使用它。"]
+    assert client.get(f"/v1/jobs/{submit(client)['id']}").json()["notes"] == []
+
+
 def test_a_job_that_fails_says_why(client: httpx.Client) -> None:
     job = submit(client, prompt="out-of-memory")["id"]
     over = events(client, job)[-1]

@@ -7,6 +7,7 @@
     out-of-memory   the job fails with this error
     malformed   an image without pixels
     silent      done without an image
+    unknown     says twice that a network is not there, and draws
     garbage     bytes that are no frame
     hang-once   the whole program stops, as `die-once`
 
@@ -158,6 +159,10 @@ class FakeEngine:
             self.emit({"event": "failed", "job": job, "error": error})
         if "malformed" in words:
             self.emit({"event": "image", "job": job, "index": 0, "facts": {"no": "facts"}})
+        if "unknown" in words:
+            note = {"code": "network_absent", "params": {"kind": "lora", "name": "gone"}}
+            for _ in range(2):
+                self.emit({"event": "note", "job": job, "note": note})
         if "garbage" in words:
             self.writer.write(b"GET / HTTP/1.1\r\n\r\n")
 

@@ -46,7 +46,7 @@ class Outline(HTMLParser):
 def view(state: JobState = JobState.RUNNING, **more: object) -> JobView:
     request = GenerateRequest(prompt=str(more.pop("prompt", "a star")), width=64, height=32, steps=10, seed=1)
     job = Job("job", "ann", request, state, 10.0, started=11.0, finished=14.5)
-    for name in ("error", "interrupted"):
+    for name in ("error", "interrupted", "notes"):
         if name in more:
             object.__setattr__(job, name, more.pop(name))
     return JobView(job, **more)  # type: ignore[arg-type]
@@ -117,6 +117,14 @@ def test_every_end_is_told(language: str) -> None:
     assert len(set(lines)) == 4
     assert "3.5" in lines[0]
     assert all('role="status"' in piece or 'role="alert"' in piece for piece in ends)
+
+
+def test_what_was_left_out_is_told_while_it_is_drawn_and_afterwards() -> None:
+    notes = (DanqingError("network_absent", kind="lora", name=NASTY),)
+    for state in (JobState.RUNNING, JobState.DONE):
+        piece = render.stage(view(state, notes=notes), [picture()], "zh")
+        assert f"没有名为“{NASTY}”的 lora" in Outline(piece).text
+        assert "script" not in Outline(piece).tags
 
 
 def test_pictures_of_a_failed_job_are_still_shown() -> None:

@@ -220,6 +220,7 @@ def told(view: JobView, language: Language) -> dict[str, Any]:
         "error": error,
         "images": list(job.pictures) if job.state.final or job.state is JobState.RUNNING else [],
         "interrupted": job.interrupted,
+        "notes": [{"code": note.code, "message": note.text(language)} for note in job.notes],
         **(training_told(view) if job.request.kind == "train" else {}),
     }
 

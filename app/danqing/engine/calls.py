@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from danqing.engine.protocol import ImageFacts
+    from danqing.errors import DanqingError
     from danqing.library.index import Checkpoint
     from danqing.prompt.chunks import Chunk
     from danqing.request import GenerateRequest
@@ -198,5 +199,5 @@ class Track:
     model: Any = None
     interrupted: bool = False
     skipped: bool = False
-    notes: list[str] = field(default_factory=list)
-    """Comments for the owner, such as the name of a network that is not there."""
+    notes: list[DanqingError] = field(default_factory=list)
+    """What the owner is to know of a picture that is drawn all the same, such as the name of a network that is not there."""

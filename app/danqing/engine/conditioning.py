@@ -119,7 +119,7 @@ class _Reader:
         self._zero_empty = "open_clip_g" in kinds
         self._takes_clip_skip = kinds == ["clip_l"] or ("clip_l" in kinds and options.sdxl_clip_l_skip)
         self._clip_skip = request.clip_skip if self._takes_clip_skip else 0
-        widths = tuple((encoder.kind, _width(encoder.module)) for encoder in model.encoders)
+        widths = widths_of(model)
         self._cutters = [
             Cutter(
                 tokenizer_of(kind),
@@ -162,6 +162,11 @@ class _Reader:
     def _cut(self, text: str) -> tuple[Chunk, ...]:
         first, *others = (cutter.cut(text) for cutter in self._cutters)
         return paired(first, others[0]) if others else first
+
+
+def widths_of(model: Model) -> tuple[tuple[str, int], ...]:
+    """The text encoders of a model: kind and width of each."""
+    return tuple((encoder.kind, _width(encoder.module)) for encoder in model.encoders)
 
 
 def _width(module: Any) -> int:

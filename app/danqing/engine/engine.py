@@ -283,6 +283,8 @@ class Engine:
         try:
             while True:
                 call = picture.plan.send(answer)
+                for note in picture.job.noted(picture.track.notes):
+                    self._emit(Message({"event": "note", "job": picture.job.id, "note": note}))
                 if isinstance(call, Finished):
                     self._finished(picture, call)
                     answer = None

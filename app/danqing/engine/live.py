@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from danqing.engine.calls import Plan, Track
+from danqing.errors import DanqingError
 from danqing.request import GenerateRequest
 
 ABREAST = 4
 """Plans of a script that are drawn at once, where its batches are not larger."""
+
+MOST_NOTES = 20
+"""A prompt may name thousands of networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,22 @@ class LiveJob:
     steps: int = 0
     """UNet calls of plans that have ended."""
     live: list[Picture] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    """What the owner has been told beside the pictures (`DanqingError.as_dict`)."""
     interrupted: bool = False
     announced: bool = False
     last_progress: float = 0.0
     last_preview: float = 0.0
     shown: Picture | None = None
     """The plan whose previews are shown."""
+
+    def noted(self, notes: list[DanqingError]) -> list[dict[str, Any]]:
+        """Those of a plan's notes, which are taken, that the owner does not know yet: each once in a job, and not too many."""
+        fresh = list({note.text("en"): note.as_dict() for note in notes}.values())
+        notes.clear()
+        fresh = [note for note in fresh if note not in self.notes][: MOST_NOTES - len(self.notes)]
+        self.notes += fresh
+        return fresh
 
     @property
     def over(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from danqing.engine.calls import Adapter, Adapters
+from danqing.errors import DanqingError
 from danqing.library.networks import Network, Networks
 
 KINDS = {"lora": "lora", "lyco": "lora", "hypernet": "hypernet"}
@@ -38,7 +39,7 @@ class Resolved:
 
     adapters: Adapters = ()
     infotext: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[DanqingError, ...] = ()
     added: str = ""
 
 
@@ -63,15 +64,15 @@ def resolve(
             added += f"<{kind}:{name}:1.0>"
     adapters: list[Adapter] = []
     hashes: list[str] = []
-    notes: list[str] = []
+    notes: list[DanqingError] = []
     for kind, positional, named_values in rows:
         name = positional[0] if positional else ""
         network = networks.find(kind, name) if name else None
         adapter = None if network is None else _adapter(network, positional, named_values)
         if network is None:
-            notes.append(f"There is no {kind} “{name[:100]}” / 没有名为“{name[:100]}”的 {kind}")
+            notes.append(DanqingError("network_absent", kind=kind, name=name[:100]))
         elif adapter is None:
-            notes.append(f"A strength of {kind} “{name[:100]}” is not a number / {kind}“{name[:100]}”的强度不是数字")
+            notes.append(DanqingError("network_strength", kind=kind, name=name[:100]))
         else:
             adapters.append(adapter)
             if kind == "lora":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import torch
 
 from danqing.engine import catalog, control_pass, told
 from danqing.engine.calls import Call, Decode, EncodeImage, Load, Track
-from danqing.engine.conditioning import Conditionings, conditionings
+from danqing.engine.conditioning import Conditionings, conditionings, widths_of
 from danqing.engine.guidance import EDIT_CHANNELS, Guide, Switch
 from danqing.engine.networks import Resolved
 from danqing.engine.noise import PictureNoise
@@ -218,7 +219,18 @@ def _encoded(
         embeddings=scene.studio.embeddings,
     )
     scene.tell(dict(found.infotext))
+    scene.track.notes.extend(_misfits(scene, stage, model))
     return found
+
+
+def _misfits(scene: Scene, stage: Stage, model: Model) -> list[DanqingError]:
+    """Of the embeddings that the prompts name, those that the model cannot read."""
+    text = f"{without_tags(stage.prompt)}\n{stage.negative_prompt}"
+    return [
+        DanqingError("embedding_misfit", name=name[:100], model=model.checkpoint.name) if error is None else error
+        for name, error in scene.studio.embeddings.unfit(widths_of(model)).items()
+        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)
+    ]
 
 
 def _merging(request: GenerateRequest, stage: Stage) -> float:

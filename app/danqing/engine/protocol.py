@@ -46,6 +46,7 @@ class Message:
                    blob 0, where there is one: a preview (PNG at latent size, to be scaled up by whoever shows it)
         image      job, index, facts: `ImageFacts` as dict, request: the one it was drawn from, where that is not the job's;
                    blob 0: pixels, height*width*channels bytes, row by row
+        note       job, note: DanqingError.as_dict() - what the owner is to know of pictures that are drawn all the same
         done       job, interrupted: bool, images: how many there were - after the last image
         caption    job, text: str - what was seen in the picture of an `interrogate`; `failed` where nothing could be
         trained    job, code: int - a training's process has ended; what came of it stands in its folder

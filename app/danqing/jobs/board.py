@@ -75,6 +75,12 @@ class Live:
         left = 1 - self.step / self.steps if self.steps else 1.0
         return max(0.0, left) * self.work
 
+    def note(self, note: DanqingError) -> None:
+        """Remember what the owner is to know, once; a job that is drawn again says it again."""
+        if all(note.as_dict() != other.as_dict() for other in self.job.notes):
+            self.job = replace(self.job, notes=(*self.job.notes, note))
+            self.notify()
+
     def notify(self) -> None:
         for event in tuple(self.watchers):
             event.set()

@@ -232,6 +232,8 @@ class Dispatcher:
             self._progress(live, message)
         elif event == "image":
             await self._image(live, message)
+        elif event == "note":
+            live.note(DanqingError.from_dict(message.body["note"]))
         elif event == "done":
             live.expected = int(message.body.get("images", live.job.request.image_count))
             self._conclude(live, interrupted=bool(message.body.get("interrupted")))
@@ -350,7 +352,10 @@ class Dispatcher:
     ) -> None:
         """Make an end durable and tell those who wait. Of two ends the first counts."""
         job_id, now = live.job.id, time.time()
-        changed = await insist(lambda: self._store.finish(job_id, state, now, error=error, interrupted=interrupted))
+        notes = live.job.notes
+        changed = await insist(
+            lambda: self._store.finish(job_id, state, now, error=error, interrupted=interrupted, notes=notes)
+        )
         if not changed or live.over.is_set():
             return
         self.done_count += state is JobState.DONE

@@ -40,6 +40,8 @@ class Job:
     pictures: tuple[str, ...] = ()
     """Ids in the gallery, in the order of the job's images."""
     interrupted: bool = False
+    notes: tuple[DanqingError, ...] = ()
+    """What the owner is to know of pictures that were drawn all the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -124,16 +124,24 @@ class JobStore:
         await self.database.awrite(work)
 
     async def finish(
-        self, job_id: str, state: JobState, now: float, *, error: DanqingError | None = None, interrupted: bool = False
+        self,
+        job_id: str,
+        state: JobState,
+        now: float,
+        *,
+        error: DanqingError | None = None,
+        interrupted: bool = False,
+        notes: Sequence[DanqingError] = (),
     ) -> bool:
         """Bring an unfinished job to a final state; False when it already had one."""
         text = json.dumps(error.as_dict(), ensure_ascii=False) if error else None
+        noted = json.dumps([note.as_dict() for note in notes], ensure_ascii=False) if notes else None
 
         def work(connection: Connection) -> bool:
             cursor = connection.execute(
-                "UPDATE job SET state = ?, finished = ?, error = ?, interrupted = ?"
+                "UPDATE job SET state = ?, finished = ?, error = ?, interrupted = ?, notes = ?"
                 " WHERE id = ? AND state IN ('queued', 'running')",
-                (state, now, text, int(interrupted), job_id),
+                (state, now, text, int(interrupted), noted, job_id),
             )
             return cursor.rowcount == 1
 
@@ -218,6 +226,7 @@ def _stored(row: Row, pictures: tuple[str, ...]) -> StoredJob:
         error=DanqingError.from_dict(json.loads(row["error"])) if row["error"] else None,
         pictures=pictures,
         interrupted=bool(row["interrupted"]),
+        notes=tuple(map(DanqingError.from_dict, json.loads(row["notes"] or "[]"))),
     )
     return StoredJob(
         job,

@@ -92,6 +92,13 @@ class Embeddings:
             self._look()
             return dict(self._broken)
 
+    def unfit(self, widths: Widths) -> dict[str, DanqingError | None]:
+        """Names that a model cannot read: None for an embedding of another kind of model, else what is wrong with the file."""
+        with self._lock:
+            self._look()
+            strange = {name: None for name, embedding in self._found.items() if not embedding.fits(widths)}
+            return {**strange, **{name: error for name, error in self._broken.items() if name not in self._found}}
+
     def refresh(self) -> None:
         """Look through the folders anew at the next question."""
         with self._lock:

@@ -55,7 +55,11 @@ def stage(
         ready: False while the engine is starting.
         warning: what will keep pictures from being drawn before long, such as a disk that is nearly full.
     """
-    warned = f'<p class="dq-line" role="alert">{escape(warning.text(language))}</p>' if warning else ""
+    notes = view.job.notes if view is not None else ()
+    warned = "".join(
+        f'<p class="dq-line" role="alert">{escape(one.text(language))}</p>'
+        for one in (*notes, *((warning,) if warning else ()))
+    )
     if view is not None and not view.job.state.final:
         return _section("busy", _live(view, pictures, language) + _progress(view, language, more, ready) + warned)
     line = (_outcome(view, pictures, language) if view is not None else "") + warned

@@ -1,0 +1,46 @@
+"""What a prompt names and the picture is drawn without reaches its owner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from danqing.engine.protocol import Message
+from danqing.errors import DanqingError
+from danqing.request import GenerateRequest
+
+from . import tiny
+from .conftest import Bench
+
+
+def test_names_that_are_not_there_or_do_not_fit_are_told_once(tmp_path: Path) -> None:
+    tiny.write(tmp_path)
+    (tmp_path / "embeddings").mkdir()
+    save_file({"emb_params": torch.ones(2, 768)}, tmp_path / "embeddings" / "widest.safetensors")
+    (tmp_path / "embeddings" / "torn.pt").write_bytes(b"no embedding")
+    bench, told = Bench(tmp_path), []
+
+    def hear(message: Message) -> None:
+        if message.body["event"] == "note":
+            told.append((message.body["job"], DanqingError.from_dict(message.body["note"])))
+        bench._hear(message)
+
+    bench.engine._emit = hear
+    fields: dict[str, Any] = {"steps": 2, "width": 64, "height": 64, "seed": 3, "sampler": "Euler"}
+    tags = "<lora:gone:1><hypernet:gone:1><lora:gone:1>"
+    drawn = bench.draw(
+        named=GenerateRequest(prompt=f"a widest cat {tags}", negative_prompt="Torn", n_iter=2, **fields),
+        bare=GenerateRequest(prompt="a widest cat", negative_prompt="Torn", n_iter=2, **fields),
+        many=GenerateRequest(prompt="".join(f"<lora:no{n}:1>" for n in range(50)), **fields),
+    )
+    assert all(one.error is None for one in drawn.values())
+    assert np.array_equal(drawn["named"].images[1], drawn["bare"].images[1])
+    codes = [note.code for job, note in told if job == "named"]
+    assert sorted(codes) == ["embedding_misfit", "model_broken", "network_absent", "network_absent"]
+    names = {note.params["name"] for job, note in told if job == "bare"}
+    assert {str(name).removesuffix(".pt") for name in names} == {"widest", "torn"}
+    assert len([job for job, _ in told if job == "many"]) == 20
