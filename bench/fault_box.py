@@ -65,6 +65,8 @@ class Box:
         """Seconds until `done` holds."""
         began = time.monotonic()
         while not done():
+            if self.process is not None and self.process.poll() is not None:
+                raise SystemExit(f"the server has ended with {self.process.returncode}; {what} was waited for")
             if time.monotonic() - began > PATIENCE:
                 raise SystemExit(f"given up after {PATIENCE:g} s: {what}")
             time.sleep(0.01)
@@ -242,6 +244,8 @@ def checked(box: Box, acknowledged: list[str]) -> dict[str, Cell]:
     on_disk = {path for path in (box.data / "outputs").rglob("*") if path.is_file()}
     twice = sum(count > 1 for count in Counter((job, place) for job, place, _ in rows).values())
     counts = Counter(states.values())
+    for message, count in Counter(errors.values()).items():
+        print(f"{count} failed: {message}", flush=True)
     return {
         "jobs": len(states),
         "done": counts["done"],

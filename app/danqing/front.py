@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -40,6 +41,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 WAITING_PAGE = Path(__file__).parent / "assets" / "front" / "waiting.html"
 RETRY_SECONDS = 2
+WORKERS = 32
+"""Threads for what would hold up the event loop; most of them wait for the disk."""
 
 HEADERS = {
     "cache-control": "no-store",
@@ -309,6 +312,9 @@ async def _serve(door: Door, listener: socket.socket) -> int:
     from danqing.app import load_settings
 
     settings = load_settings(door.data)
+    # asyncio's own pool has four threads more than there are cores: pictures on their way to the disk and writes that wait
+    # for the database would keep pages waiting.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKERS, "danqing"))
     front = Front(door, settings)
     config = uvicorn.Config(
         front,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from danqing.engine.main import EngineThread, Server, Telling
+from danqing.engine.main import EngineThread, Server, Telling, step_back
 from danqing.engine.protocol import Message
 from danqing.engine.settings import ROWS, allocator_words
 from danqing.request import LIMITS
@@ -85,6 +86,28 @@ def test_what_the_engine_logs_reaches_the_web_process(tmp_path: Path) -> None:
     teller = Telling(heard.append)
     teller.emit(logging.LogRecord("danqing.engine", logging.WARNING, __file__, 1, "memory is %s", ("short",), None))
     assert heard[0].body == {"event": "log", "level": 30, "text": "warning danqing.engine: memory is short"}
+
+
+def test_drawing_steps_back_and_what_listens_does_not() -> None:
+    """The thread that draws and those that it starts."""
+    base, heard = os.getpriority(os.PRIO_PROCESS, 0), list[int]()
+
+    def note() -> None:
+        heard.append(os.getpriority(os.PRIO_PROCESS, 0))
+
+    def draw() -> None:
+        step_back(3)
+        step_back(0)
+        note()
+        child = threading.Thread(target=note)
+        child.start()
+        child.join()
+
+    drawing = threading.Thread(target=draw)
+    drawing.start()
+    drawing.join()
+    assert heard == [min(19, base + 3)] * 2
+    assert os.getpriority(os.PRIO_PROCESS, 0) == base
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,19 @@ THREAD_SECONDS = 0.5
 """Between two looks whether the engine's thread lives."""
 
 
+def step_back(niceness: int) -> None:
+    """Lets pages and previews go first where drawing wants every core: this thread, and all that it starts from now on.
+
+    Where the kernel shares the time between sessions before it looks at threads (autogroup), the engine's own session too.
+    """
+    if not niceness:
+        return
+    os.nice(niceness)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(niceness))
+
+
 class EngineThread(threading.Thread):
     """Imports torch, loads, warms up and then steps the engine for ever.
 
@@ -87,6 +100,8 @@ class EngineThread(threading.Thread):
                 from danqing.engine.build import Workshop
 
                 workshop = Workshop(self._data, self._settings, self._emit)
+                if workshop.device.type == "cpu":
+                    step_back(self._settings.get_int("engine_nice"))
             with self._phase("model"):
                 workshop.load_default()
             with self._phase("warm-up"):

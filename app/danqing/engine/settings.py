@@ -24,6 +24,14 @@ ROWS: tuple[Setting, ...] = (
         0,
         1024,
     ),
+    Setting(
+        "engine_nice",
+        5,
+        "On a CPU, how far drawing steps back for pages and previews (niceness; 0 not at all).",
+        "在 CPU 上作画时为页面和预览让步的程度（nice 值；0 表示不让步）。",
+        0,
+        19,
+    ),
     Setting("engine_rows", 32, "Most rows of one UNet forward.", "一次 UNet 前向的最大行数。", 1, 1024),
     Setting(
         "engine_gain",
