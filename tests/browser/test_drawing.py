@@ -33,6 +33,23 @@ def test_stop_keeps_what_is_there(open_page: Open) -> None:
     assert "已提前停止" in page.inner_text(f"{STAGE} .dq-line")
 
 
+def test_what_is_written_and_not_drawn_outlives_a_reload(open_page: Open) -> None:
+    """Another language, a new server, a slip of the finger; another tab starts without it."""
+    page = open_page("en-US")
+    page.fill("#dq-prompt textarea", "a long thought, not finished")
+    page.fill("#dq-negative textarea", "haste")
+    page.reload()
+    page.wait_for_function("document.querySelector('#dq-prompt textarea')?.value === 'a long thought, not finished'")
+    assert page.input_value("#dq-negative textarea") == "haste"
+    page.click("#dq-language button")
+    page.wait_for_function("document.querySelector('#dq-generate')?.innerText === '开始绘制'")
+    page.wait_for_function("document.querySelector('#dq-prompt textarea')?.value === 'a long thought, not finished'")
+    page.fill("#dq-prompt textarea", "")
+    page.reload()
+    page.wait_for_function("document.querySelector('#dq-negative textarea')?.value === 'haste'")
+    assert page.input_value("#dq-prompt textarea") == ""
+
+
 def test_reload_comes_back_to_the_running_job_and_the_settings(open_page: Open) -> None:
     page = open_page("en-US")
     draw(page, "a star that outlives a reload", steps=150)

@@ -186,7 +186,9 @@ def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None
     _styles(board, boxes)
     _presets(demo, board, PresetBoxes(boxes), filled)
     _in_browser(board, boxes)
-    fills(demo.load, boxes.first_look, board.some("draft"), filled)
+    texts = [board["prompt"], board["negative_prompt"]]
+    looked = fills(demo.load, boxes.first_look, board.some("draft"), filled)
+    looked.then(None, texts, texts, js="(...texts) => window.danqing.written(...texts)", **QUIET)
     watches(fills(demo.load, drawing.resume, board.some("session"), shown).success)
 
 

@@ -196,6 +196,31 @@ window.danqing = (() => {
     busy = state === 'busy';
   }
 
+  // What was written and not drawn yet outlives a reload, also one that nobody asked for: another language, a new server.
+  const WRITTEN = 'danqing-written', TEXTS = ['#dq-prompt textarea', '#dq-negative textarea'];
+  let shown = false;
+  function keepWritten() {
+    if (!shown) return;
+    const texts = TEXTS.map((one) => document.querySelector(one)?.value ?? null);
+    try { sessionStorage.setItem(WRITTEN, JSON.stringify(texts)); } catch { /* private windows may refuse */ }
+  }
+  // `texts`: what the page would show instead, as it was drawn last in this browser.
+  function written(...texts) {
+    shown = true;
+    try {
+      const kept = JSON.parse(sessionStorage.getItem(WRITTEN));
+      return texts.map((text, place) => (typeof kept?.[place] === 'string' ? kept[place] : text));
+    } catch { return texts; }
+  }
+  // Whoever logs in next here starts with empty boxes.
+  function forget() {
+    shown = false;
+    try {
+      sessionStorage.removeItem(WRITTEN);
+      localStorage.removeItem('danqing-draft');
+    } catch { /* nothing was kept */ }
+  }
+
   // Placeholders of our own search boxes, in the page's language.
   function places() {
     for (const search of document.querySelectorAll('[data-search]')) {
@@ -252,6 +277,7 @@ window.danqing = (() => {
 
   function start() {
     setTimeout(alive, LOOK);
+    window.addEventListener('pagehide', keepWritten);
     document.addEventListener('keydown', keys, true);
     document.addEventListener('click', (event) => { if (event.target.closest('#dq-theme, #dq-language')) clicked(event); });
     new MutationObserver(keepTheme).observe(document.body, { attributes: true, attributeFilter: ['class'] });
@@ -261,5 +287,5 @@ window.danqing = (() => {
   }
   if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);
 
-  return { clicked, picked, copy, say, notice, large, make };
+  return { clicked, picked, copy, say, notice, large, make, written, forget };
 })();

@@ -15,7 +15,10 @@
     const path = button.dataset.path;
     if (button.dataset.sure && !confirm(button.dataset.sure)) return;
     await send(button.dataset.people, path);
-    if (path === '/logout' || path === '/v1/account/sessions') location.href = '/login'; else await again();
+    if (path === '/logout' || path === '/v1/account/sessions') {
+      window.danqing.forget();
+      location.href = '/login';
+    } else await again();
   }
 
   async function fill(form) {
