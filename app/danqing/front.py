@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 WAITING_PAGE = Path(__file__).parent / "assets" / "front" / "waiting.html"
 RETRY_SECONDS = 2
+INCARNATION = "x-danqing-start"
+"""Of /healthz: another value is another process, which a page that looks every few seconds would not see otherwise."""
 WORKERS = 32
 """Threads for what would hold up the event loop; most of them wait for the disk."""
 
@@ -92,6 +95,7 @@ class Front:
         self.failure: BaseException | None = None
         self.phases: list[OwnPhase] = []
         self.stopping = False
+        self._incarnation = secrets.token_hex(8)
         self._down = asyncio.Event()
         self._boot: asyncio.Task[None] | None = None
         self.on_failure: Callable[[], None] = lambda: None
@@ -101,7 +105,7 @@ class Front:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http" and scope["path"] == "/healthz":
-            await answer(send, 200, b"ok", "text/plain; charset=utf-8")
+            await answer(send, 200, b"ok", "text/plain; charset=utf-8", {INCARNATION: self._incarnation})
         elif scope["type"] == "http" and scope["path"] == "/readyz":
             await self._ready(scope, send)
         elif self.app is not None:
@@ -208,9 +212,9 @@ class Front:
             await service.stop()
 
 
-async def answer(send: Send, status: int, body: bytes, kind: str) -> None:
+async def answer(send: Send, status: int, body: bytes, kind: str, more: Mapping[str, str] | None = None) -> None:
     """One whole response; a 503 says when to come back."""
-    headers = {**HEADERS, "content-type": kind, "content-length": str(len(body))}
+    headers = {**HEADERS, "content-type": kind, "content-length": str(len(body)), **(more or {})}
     if status == 503:
         headers["retry-after"] = str(RETRY_SECONDS)
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]

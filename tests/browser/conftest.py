@@ -96,7 +96,7 @@ def watch(page: Any, trouble: list[str]) -> None:
     page.on("request", lambda request: trouble.append(f"outside: {request.url}") if outside(request.url) else None)
 
 
-LEFT = ("AbortError: BodyStreamBuffer was aborted", "errored out. ")
+LEFT = ("AbortError: BodyStreamBuffer was aborted", "AbortError: signal is aborted", "errored out. ")
 """What Gradio's client says when a page is left while its events stream: the browser ends the stream, as it should."""
 
 

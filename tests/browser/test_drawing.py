@@ -38,13 +38,16 @@ def test_what_is_written_and_not_drawn_outlives_a_reload(open_page: Open) -> Non
     page = open_page("en-US")
     page.fill("#dq-prompt textarea", "a long thought, not finished")
     page.fill("#dq-negative textarea", "haste")
+    page.wait_for_timeout(1000)  # what the page still asks for would be cut off, which the console tells of
     page.reload()
     page.wait_for_function("document.querySelector('#dq-prompt textarea')?.value === 'a long thought, not finished'")
     assert page.input_value("#dq-negative textarea") == "haste"
+    page.wait_for_timeout(1000)
     page.click("#dq-language button")
     page.wait_for_function("document.querySelector('#dq-generate')?.innerText === '开始绘制'")
     page.wait_for_function("document.querySelector('#dq-prompt textarea')?.value === 'a long thought, not finished'")
     page.fill("#dq-prompt textarea", "")
+    page.wait_for_timeout(1000)
     page.reload()
     page.wait_for_function("document.querySelector('#dq-negative textarea')?.value === 'haste'")
     assert page.input_value("#dq-prompt textarea") == ""

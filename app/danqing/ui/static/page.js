@@ -266,17 +266,21 @@ window.danqing = (() => {
   // A server that went away and came back is another one: the page begins anew with it, and its jobs come back.
   const LOOK = 4000;
   let lost = false;
+  let server = '';
   async function alive() {
     try {
       // While the page is still being put together there, its waiting page takes over.
       const answer = await fetch('/healthz', { cache: 'no-store' });
-      if (lost && answer.ok) return location.reload();
+      const now = answer.headers.get('x-danqing-start') || server;
+      // It may have come back between two looks.
+      if (answer.ok && (lost || (server && now !== server))) return location.reload();
+      server = now;
     } catch { lost = true; }
     setTimeout(alive, LOOK);
   }
 
   function start() {
-    setTimeout(alive, LOOK);
+    alive();
     window.addEventListener('pagehide', keepWritten);
     document.addEventListener('keydown', keys, true);
     document.addEventListener('click', (event) => { if (event.target.closest('#dq-theme, #dq-language')) clicked(event); });
