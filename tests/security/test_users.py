@@ -17,6 +17,7 @@ from danqing.api.sessions import LIMIT, Sessions
 from danqing.api.users import ROLES, Users
 from danqing.client.users import app
 from danqing.errors import DanqingError
+from danqing.gallery import presets
 from danqing.gallery.shelf import Shelf
 from danqing.jobs.admission import OwnerLimits
 from tests.jobs.support import a_request, drive, make_service
@@ -306,6 +307,8 @@ def test_a_user_who_was_removed_leaves_nothing_open(home: House, run: Run) -> No
         token, _ = home.logins.tokens.new("hers", ["draw"], "eve")
         cookie = {"cookie": f"danqing_session={home.logins.sessions.open('eve')}"}
         done = await home.service.wait((await home.service.submit(a_request(model=""), owner="eve")).id)
+        presets.save(home.service.data, "eve", "hers", {"steps": 7})
+        home.service.training.datasets.add("eve", "cat", "a.txt", b"a cat")
         await home.service.pause()
         waiting = await home.service.submit(a_request(model=""), owner="eve")
         answer = await home.ask("DELETE", "/v1/users/eve", home.headers["admin"])
@@ -318,6 +321,7 @@ def test_a_user_who_was_removed_leaves_nothing_open(home: House, run: Run) -> No
         assert home.service.gallery.pictures("eve", limit=5) == []
         gallery = home.service.gallery
         assert Shelf(gallery, gallery.database).restore("eve", done.pictures) == 1, "the trash has it"
+        assert presets.names(home.service.data, "eve") == home.service.training.datasets.names("eve") == []
         assert code_of(users.add, "eve") == "user_exists"
         assert code_of(users.disable, "eve", False) == code_of(users.get, "eve") == "unknown_user"
         assert "eve" not in [user.name for user in users.all()]

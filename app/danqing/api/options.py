@@ -140,10 +140,23 @@ class Options:
             self._clients[client] = {key: value for key, value in mine.items() if value != self._default(key)}
             while len(self._clients) > CLIENTS:
                 self._clients.popitem(last=False)
-            try:
-                write_secret(self._path, json.dumps(self._clients))
-            except OSError:
-                raise DanqingError("disk_full", free_mb=0) from None
+            self._write()
+
+    def forget(self, client: str) -> None:
+        """The client has never set anything.
+
+        Raises:
+            DanqingError: `disk_full`, when that cannot be written.
+        """
+        with self._lock:
+            if self._clients.pop(client, None) is not None:
+                self._write()
+
+    def _write(self) -> None:
+        try:
+            write_secret(self._path, json.dumps(self._clients))
+        except OSError:
+            raise DanqingError("disk_full", free_mb=0) from None
 
     def _read(self) -> OrderedDict[str, dict[str, Any]]:
         try:

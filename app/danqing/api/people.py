@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from danqing.api.context import Context
+from danqing.api.context import USER, Context
 from danqing.api.errors import SafeJson
 from danqing.api.fields import example
 from danqing.api.users import LIMITS, MOST_JOBS, User, told
+from danqing.gallery import presets
 from danqing.gallery.export import pictures_of
 from danqing.gallery.shelf import Shelf
 
@@ -99,7 +100,8 @@ class People:
         return SafeJson({})
 
     async def remove(self, request: Request, name: UserName) -> Response:
-        """Take a user away for good: logins and tokens end, jobs are cancelled, pictures go into the trash.
+        """Take a user away for good: logins and tokens end, jobs are cancelled, pictures go into the trash; options, presets
+        and pictures to train on are deleted.
 
         The answer counts those `pictures`. Nobody gets the name again.
         """
@@ -115,6 +117,9 @@ class People:
         tokens, gallery = self._context.logins.tokens, self._context.service.gallery
         for token in tokens.of(name):
             tokens.revoke(token.id, name)
+        self._context.options.forget(USER + name)
+        presets.forget(gallery.data, name)
+        self._context.service.training.datasets.remove_all(name)
         return Shelf(gallery, gallery.database).discard(name, [picture.id for picture in pictures_of(gallery, name)])
 
 

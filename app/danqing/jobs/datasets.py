@@ -143,6 +143,10 @@ class Datasets:
         else:
             path.unlink()
 
+    def remove_all(self, owner: str) -> None:
+        """Throw all of an owner's sets away."""
+        shutil.rmtree(self.folder(owner), ignore_errors=True)
+
     def picture(self, owner: str, name: str, file: str) -> bytes:
         """A picture of a set, made small, as JPEG.
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from danqing.ui import lists, presets
+from danqing.gallery import presets
+from danqing.ui import lists
 from danqing.ui.boxes import NOT_KEPT, Boxes, Updates
 from danqing.ui.fields import NAMES
 from danqing.ui.speech import in_words, reader

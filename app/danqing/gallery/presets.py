@@ -53,6 +53,11 @@ def delete(data: Path, owner: str, name: str) -> list[str]:
     return _write(data, owner, {key: value for key, value in _read(data, owner).items() if key != name})
 
 
+def forget(data: Path, owner: str) -> None:
+    """Forget all presets of an owner."""
+    _file(data, owner).unlink(missing_ok=True)
+
+
 def _file(data: Path, owner: str) -> Path:
     return data / "presets" / f"{hashlib.sha256(owner.encode()).hexdigest()[:32]}.json"
 
