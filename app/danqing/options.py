@@ -40,7 +40,9 @@ class DrawOptions(BaseModel):
     s_tmax: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
     s_noise: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 1.0
 
-    # Noise and schedules.
+    # Noise and schedules. The etas: what a request that says none means, along timesteps and along sigmas.
+    eta_ddim: Unit = 0.0
+    eta_ancestral: Unit = 1.0
     eta_noise_seed_delta: Annotated[int, Field(ge=-(2**62), le=2**62)] = 0
     enable_quantization: bool = False
     always_discard_next_to_last_sigma: bool = False

@@ -55,7 +55,7 @@ class Hires(Part):
     """Hires fix: a second pass over the enlarged first one.
 
     With both `resize_x` and `resize_y` 0 the size is multiplied by `scale`; one of them 0 follows the other. `steps` 0 means
-    as many as the first pass; an empty name means the first pass's.
+    as many as the first pass; an empty name means the first pass's, an empty upscaler "Latent".
     """
 
     scale: Annotated[float, Field(ge=0.1, le=16, allow_inf_nan=False)] = 2.0
@@ -328,6 +328,21 @@ def hires_size(request: GenerateRequest, hires: Hires) -> tuple[int, int]:
     if request.width / request.height < hires.resize_x / hires.resize_y:
         return hires.resize_x, hires.resize_x * request.height // request.width
     return hires.resize_y * request.width // request.height, hires.resize_y
+
+
+def old_first_size(width: int, height: int) -> tuple[int, int]:
+    """The first pass of a picture of this size before hires fix had a factor: about 512 squared, sides in whole 64s."""
+    scale = math.sqrt(512 * 512 / max(width * height, 1))
+    return math.ceil(scale * width / 64) * 64, math.ceil(scale * height / 64) * 64
+
+
+def with_old_hires(request: GenerateRequest) -> GenerateRequest:
+    """Under the option use_old_hires_fix_width_height the size that was asked for is that of the second pass."""
+    if request.hires is None or not request.options.use_old_hires_fix_width_height:
+        return request
+    width, height = old_first_size(request.width, request.height)
+    hires = request.hires.model_copy(update={"resize_x": request.width, "resize_y": request.height})
+    return request.model_copy(update={"width": width, "height": height, "hires": hires})
 
 
 def _check_hires(request: GenerateRequest, hires: Hires, limits: Settings) -> None:

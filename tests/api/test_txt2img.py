@@ -201,12 +201,16 @@ def test_infotext_fills_hires_and_options(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        ({"enable_hr": True, "denoising_strength": 0.5}, "Hires upscale: 2.0, Hires upscaler: Latent"),
+        ({"enable_hr": True, "denoising_strength": 0.5}, "Hires upscale: 2.0, Version: "),
         (
             {"enable_hr": True, "denoising_strength": 0.5, "hr_upscaler": "Lanczos", "hr_resize_x": 96},
             "Hires resize: 96x0, Hires upscaler: Lanczos",
         ),
         ({"enable_hr": True, "denoising_strength": 0.5, "hr_sampler_name": "Heun"}, "Hires sampler: Heun"),
+        (
+            {"enable_hr": True, "denoising_strength": 0.5, "hr_sampler_name": "Euler Karras"},
+            "Hires schedule type: Karras",
+        ),
         ({"subseed": 3, "subseed_strength": 0.5}, "Variation seed: 3, Variation seed strength: 0.5"),
         ({"seed_resize_from_w": 64, "seed_resize_from_h": 96}, "Seed resize from: 64x96"),
         ({"tiling": True}, "Tiling: True"),

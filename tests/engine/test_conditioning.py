@@ -315,3 +315,12 @@ def test_the_memory_of_chunks_is_bounded() -> None:
             cutter = Cutter(tokenizer_of("open_clip_h"), Triggers(), Emphasis.NONE)
             encode([Encode(SD2, (cutter.cut(prompt),), 1)], CPU, memory)
     assert len(memory._kept) == 1
+
+
+def test_padding_is_encoded_once_for_a_checkpoint(reader: Reader) -> None:
+    """Clip skip changes the prompts and not what they are filled up with."""
+    plain, skipping = reader.read("a cat"), reader.read("a cat", skip=2)
+    assert plain.empty is not None
+    assert skipping.empty is not None
+    assert torch.equal(plain.empty.context, skipping.empty.context)
+    assert not torch.equal(plain.at(0).uncond.context, skipping.at(0).uncond.context)

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
-from danqing.engine import catalog
+from danqing.engine import catalog, passes
 from danqing.engine.calls import Track
+from danqing.engine.hires import second_stage
+from danqing.engine.image_to_image import Canvas, _masked
 from danqing.engine.noise import PictureNoise
+from danqing.engine.passes import Scene
 from danqing.engine.sampling import (
     ModelView,
     Prediction,
@@ -22,6 +26,7 @@ from danqing.engine.sampling import (
 )
 from danqing.engine.schedules import ModelSigmas, linear_alphas
 from danqing.options import DrawOptions
+from danqing.request import GenerateRequest, Hires, Inpaint
 
 from .replay import Replay, Unet, cases, run, tiny_unet
 
@@ -29,6 +34,7 @@ RELATIVE = 2e-4
 """Largest relative distance of latents, as the project promises; measured here: DPM adaptive 3e-5, the others below 5e-6."""
 SHAPE = (4, 8, 8)
 SIGMAS = ModelSigmas(linear_alphas())
+STUDIO: Any = None
 PLAIN = torch.linspace(-1, 1, 256).reshape(SHAPE)
 
 
@@ -293,3 +299,25 @@ def test_company_has_no_say(name: str) -> None:
         assert mine is not None
         assert torch.equal(mine, theirs)
     assert not torch.equal(alone[0], alone[1])
+
+
+def test_eta_is_an_option_of_each_family() -> None:
+    """The second pass' sampler is of another family: the first one's eta is none of its own."""
+    hires = Hires(sampler="DDIM")
+    options = DrawOptions(eta_ancestral=0.5)
+    request = GenerateRequest(sampler="Euler a", denoising_strength=0.5, hires=hires, options=options)
+    view = ModelView(SIGMAS)
+    assert passes.spec_of(request, passes.first_stage(request), view).eta == 0.5
+    assert passes.spec_of(request, second_stage(request, hires), view).eta == 0.0
+    own = request.model_copy(update={"eta": 0.25})
+    assert passes.spec_of(own, second_stage(own, hires), view).eta == 0.25
+
+
+def test_every_batch_is_filled_with_the_first_ones_noise() -> None:
+    """The WebUI makes the latents to begin from once for a job, with the seeds of its first batch."""
+    inpaint = Inpaint(mask="", fill=2)
+    request = GenerateRequest(kind="img2img", seed=7, batch_size=2, n_iter=2, inpaint=inpaint)
+    canvas = Canvas(Image.new("RGB", (64, 64)), latent_mask=Image.new("L", (64, 64), 255))
+    drawn = [_masked(Scene(request, index, STUDIO, Track(1)), canvas, torch.zeros(SHAPE))[0] for index in range(4)]
+    for index, seed in enumerate((7, 8, 7, 8)):
+        assert torch.equal(drawn[index], PictureNoise("GPU", seed).first(SHAPE))

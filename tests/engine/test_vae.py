@@ -56,6 +56,16 @@ def test_strips_are_as_exact_as_one_piece(model: Model, pixels: int) -> None:
 
 
 @torch.inference_mode()
+def test_pixels_beyond_whole_eighths_are_seen(model: Model) -> None:
+    """A picture of 100x44 has a latent of 12x5, as the WebUI's; in strips too."""
+    image = smooth(44, 100)
+    whole = vae.encode([EncodeImage(model, image)], CPU)[0]
+    assert whole.shape == (4, 5, 12)
+    assert (whole - vae.encode([EncodeImage(model, image[:40, :96])], CPU)[0]).abs().max() > 1e-3
+    torch.testing.assert_close(vae.encode([EncodeImage(model, image, tile=32)], CPU)[0], whole, rtol=1e-5, atol=5e-5)
+
+
+@torch.inference_mode()
 def test_edges_meet_in_strips_as_with_circular_padding(model: Model) -> None:
     own = fresh(model).vae
     for conv in own.modules():

@@ -84,6 +84,46 @@ def test_texts_of_old_versions() -> None:
         assert not set(switches) & infotext.parse(old + version).keys()
 
 
+def test_first_passes_of_old_versions() -> None:
+    """Size was the final one; a first pass of 0x0 was one of about 512 squared."""
+    text = "x\nSteps: 20, Sampler: Euler, Size: 1024x768, Denoising strength: 0.7, First pass size: 0x0"
+    pairs = infotext.parse(text)
+    assert [pairs[f"Size-{axis}"] for axis in (1, 2)] == ["640", "448"]
+    assert [pairs[f"Hires resize-{axis}"] for axis in (1, 2)] == ["1024", "768"]
+    huge = infotext.parse(f"x\nSteps: 20, Sampler: Euler, First pass size: 0x0, Size: {'9' * 400}x8")
+    assert huge["Hires resize-1"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("version", "downcast", "by_steps"),
+    [
+        ("v1.7.0", True, True),
+        ("v1.7.0-224-gabc", True, True),
+        ("v1.7.0-225-gabc", False, True),
+        ("1.8.0-RC", False, True),
+        ("v1.8.0", False, False),
+        ("f2.0.1v1.10.1", False, False),
+    ],
+)
+def test_versions_between_releases(version: str, downcast: bool, by_steps: bool) -> None:
+    found = infotext.parameters(f"x\nSteps: 20, Sampler: Euler, Seed: 1, Refiner: y, Version: {version}")
+    assert found.get("Downcast alphas_cumprod", False) is downcast
+    assert found["Refiner switch by sampling steps"] is by_steps
+
+
+def test_loras_of_the_extension_before_there_were_tags() -> None:
+    pairs = "AddNet Module 1: LoRA, AddNet Model 1: ink(0a1b2c3d), AddNet Weight A 1: 0.8"
+    text = f"x\nSteps: 2, Sampler: Euler, AddNet Enabled: True, {pairs}"
+    assert infotext.parse(text)["Prompt"] == "x\n<lora:ink:0.8>"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "weighted"), [("(a)", True), ("(a:1.0)", False), (r"\(a\)", False), ("[a:b:3]", True)]
+)
+def test_emphasis_is_told_of_weights(prompt: str, weighted: bool) -> None:
+    assert ("Emphasis" in infotext.parse(f"{prompt}\nSteps: 2, Sampler: Euler, Seed: 1")) is weighted
+
+
 def test_numbers_that_are_none_are_left_out() -> None:
     pairs = infotext.parse("x\nSteps: many, Sampler: Euler, Seed: " + "9" * 5000 + ", CFG scale: 7.5")
     fields = infotext.to_request_fields(pairs)

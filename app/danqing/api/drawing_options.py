@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from danqing.engine import catalog
 from danqing.errors import DanqingError
 from danqing.options import DrawOptions
 
@@ -24,12 +23,3 @@ def drawing_options(options: Mapping[str, Any]) -> DrawOptions:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise DanqingError("invalid_field", field=str(first["loc"][0]), reason=first["msg"]) from None
-
-
-def eta_of(wanted: float | None, options: Mapping[str, Any], sampler: str) -> float | None:
-    """The request's eta, else the option's where it is not the default."""
-    if wanted is not None:
-        return wanted
-    timesteps = catalog.sampler(sampler).family is catalog.Family.TIMESTEP
-    value, usual = (options["eta_ddim"], 0.0) if timesteps else (options["eta_ancestral"], 1.0)
-    return None if value == usual else float(value)

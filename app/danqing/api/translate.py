@@ -13,7 +13,7 @@ from typing import Any
 from danqing.api import images, pasted
 from danqing.api.context import Context, user_of
 from danqing.api.control_units import control_units
-from danqing.api.drawing_options import drawing_options, eta_of
+from danqing.api.drawing_options import drawing_options
 from danqing.api.errors import ApiError
 from danqing.api.fields import NOT_NULL, Drawing, Img2Img, Txt2Img
 from danqing.api.script_args import pictures_of, plugin_arguments, selected_script, soft_inpainting
@@ -21,7 +21,7 @@ from danqing.engine import catalog
 from danqing.errors import DanqingError
 from danqing.gallery import infotext, inputs
 from danqing.prompt.styles import styled, styles_of
-from danqing.request import GenerateRequest, checked, parsed
+from danqing.request import GenerateRequest, checked, parsed, with_old_hires
 from danqing.upscale import catalog as upscalers
 
 
@@ -82,7 +82,7 @@ def request_of(
         "n_iter": fields.n_iter,
         "model": model,
         "clip_skip": options["CLIP_stop_at_last_layers"],
-        "eta": eta_of(fields.eta, options, sampler),
+        "eta": fields.eta,
         "rng": options["randn_source"],
         "subseed": _seed(fields.subseed),
         "subseed_strength": fields.subseed_strength or 0.0,
@@ -104,7 +104,7 @@ def request_of(
         values |= image_fields(fields, values, context)
     elif isinstance(fields, Txt2Img) and fields.enable_hr:
         values |= hires_fields(fields, context, owner)
-    return parsed(values)
+    return with_old_hires(parsed(values))
 
 
 def _seed(seed: int | None) -> int:
@@ -118,9 +118,10 @@ def refiner(fields: Drawing, context: Context) -> dict[str, Any]:
         DanqingError: `unknown_model`.
     """
     name, at = fields.refiner_checkpoint, fields.refiner_switch_at
-    if name in (None, "", "None") or at is None or at >= 1:
+    if name in (None, "", "None") or (at is not None and at >= 1):
         return {}
-    return {"refiner_checkpoint": context.library.closest(str(name)).name, "refiner_switch_at": max(0.0, at)}
+    # Without a share the refiner takes over at once, as in the WebUI.
+    return {"refiner_checkpoint": context.library.closest(str(name)).name, "refiner_switch_at": max(0.0, at or 0.0)}
 
 
 def hires_fields(fields: Txt2Img, context: Context, owner: str) -> dict[str, Any]:
@@ -129,7 +130,8 @@ def hires_fields(fields: Txt2Img, context: Context, owner: str) -> dict[str, Any
         raise DanqingError("invalid_field", field="denoising_strength", reason="hires fix needs one, 0 to 1")
     sampler, scheduler = "", fields.hr_scheduler or ""
     if fields.hr_sampler_name not in (None, "", "Use same sampler"):
-        sampler = catalog.sampler(str(fields.hr_sampler_name)).name
+        sampler, found = catalog.cut_schedule(str(fields.hr_sampler_name))
+        sampler, scheduler = catalog.sampler(sampler).name, scheduler or found
     checkpoint = fields.hr_checkpoint_name
     prompt, _ = with_styles(fields, fields.hr_prompt, "", context, owner) if fields.hr_prompt else ("", "")
     _, negative = (
@@ -140,7 +142,7 @@ def hires_fields(fields: Txt2Img, context: Context, owner: str) -> dict[str, Any
             "scale": 2.0 if fields.hr_scale is None else fields.hr_scale,
             "resize_x": fields.hr_resize_x or 0,
             "resize_y": fields.hr_resize_y or 0,
-            "upscaler": fields.hr_upscaler or "Latent",
+            "upscaler": fields.hr_upscaler or "",
             "steps": fields.hr_second_pass_steps or 0,
             "checkpoint": context.library.closest(checkpoint).name
             if checkpoint and checkpoint != "Use same checkpoint"
@@ -152,7 +154,7 @@ def hires_fields(fields: Txt2Img, context: Context, owner: str) -> dict[str, Any
             "first_pass": keep_image(fields.firstpass_image, context) if fields.firstpass_image else "",
         }
     }
-    if values["hires"]["upscaler"] not in upscalers.LATENT_MODES:
+    if values["hires"]["upscaler"] not in ("", *upscalers.LATENT_MODES):
         upscalers.find(context.logins.data, values["hires"]["upscaler"])
     if fields.firstphase_width or fields.firstphase_height:
         values |= {"width": fields.firstphase_width, "height": fields.firstphase_height}
@@ -177,7 +179,7 @@ def image_fields(fields: Img2Img, common: Mapping[str, Any], context: Context) -
     }
     if len(names) > 1:
         size = common["batch_size"]
-        if len(names) > size and size != 1:
+        if len(names) > size:
             raise DanqingError("invalid_field", field="init_images", reason=f"more than batch_size ({size})")
         values["batch_size"] = len(names)
     if fields.initial_noise_multiplier is not None:

@@ -137,7 +137,7 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class EncodeImage:
-    """Run the VAE's encoder on pixels (h, w, 3), float32 -1..1. Answer: the posterior's mean, scaled, (4, h/8, w/8)."""
+    """Run the VAE's encoder on pixels (h, w, 3), float32 -1..1. Answer: the posterior's mean, scaled, (4, h // 8, w // 8)."""
 
     model: Any
     pixels: torch.Tensor

@@ -23,6 +23,10 @@ class Family(StrEnum):
     """DDPM timesteps at even distances: the schedule has no say."""
 
 
+NO_ETA = frozenset({"Euler", "Heun", "LMS", "DPM2", "DPM++ 2M", "LCM", "Restart", "PLMS", "UniPC"})
+"""Samplers that take no eta: the WebUI writes none for them (spec 9.4)."""
+
+
 @dataclass(frozen=True, slots=True)
 class SamplerRow:
     """A sampler. `calls_per_step` is how often a step asks the UNet; `options` are the strings that the API lists."""
@@ -243,20 +247,31 @@ def check_names(request: GenerateRequest) -> None:
     schedule(request.scheduler)
 
 
+def eta_of(request: GenerateRequest, row: SamplerRow) -> float:
+    """The eta that a sampler is given: the request's, else the option's of its family."""
+    if request.eta is not None:
+        return request.eta
+    return request.options.eta_ddim if row.family is Family.TIMESTEP else request.options.eta_ancestral
+
+
+def cut_schedule(name: str) -> tuple[str, str]:
+    """("DPM++ 2M", "Karras") of "DPM++ 2M Karras": a schedule's label, name or alias behind a space; "" for none."""
+    for row in SCHEDULES:
+        suffix = next((word for word in (row.label, row.name, *row.aliases) if name.endswith(" " + word)), None)
+        if suffix is not None:
+            return name[: -len(suffix) - 1], row.label
+    return name, ""
+
+
 def split_sampler(name: str, scheduler: str | None) -> tuple[str, str]:
     """The WebUI API's silent resolution: ("DPM++ 2M Karras", None) is ("DPM++ 2M", "Automatic").
 
     A schedule's label, name or alias behind a space is cut off the name and used where `scheduler` is empty; an unknown
     sampler becomes the first of the table; a schedule that is the sampler's own default, or unknown, is "Automatic".
     """
-    found = None
-    for row in SCHEDULES:
-        suffix = next((word for word in (row.label, row.name, *row.aliases) if name.endswith(" " + word)), None)
-        if suffix is not None:
-            name, found = name[: -len(suffix) - 1], row
-            break
+    name, found = cut_schedule(name)
     row_of = _named(name) or SAMPLERS[0]
-    chosen = find_schedule(scheduler) if scheduler else found
+    chosen = find_schedule(scheduler or found)
     if chosen is None or chosen.label == row_of.schedule:
         return row_of.name, CHOICE_AUTOMATIC
     return row_of.name, chosen.label

@@ -102,7 +102,7 @@ def conditionings(
     parts = split_parts(prompt)
     for text in dict.fromkeys(part.text for part in parts):
         courses[text] = yield from reader.read(scheduled(text, timeline))
-    blank = (yield from reader.read([Entry(0, "")])).encoded[0] if empty else None
+    blank = (yield from reader.read_blank()) if empty else None
     return Conditionings([(courses[part.text], part.weight) for part in parts], negative, blank, reader.infotext())
 
 
@@ -145,6 +145,11 @@ class _Reader:
         if negative and self._zero_empty and all(not entry.text for entry in entries):
             encoded = tuple(_zeroed(one) for one in encoded)
         return _Course(tuple(entries), encoded)
+
+    def read_blank(self) -> Generator[Call, Any, Conditioning]:
+        """The empty prompt as the WebUI encodes it once for a checkpoint: without networks, without clip skip."""
+        encoded: tuple[Conditioning, ...] = yield Encode(self._model, (self._cut(""),), 0, self._emphasis.value)
+        return encoded[0]
 
     def _note(self, entries: list[Entry], prompts: tuple[tuple[Chunk, ...], ...]) -> None:
         if self._old:

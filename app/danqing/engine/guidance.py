@@ -85,6 +85,8 @@ class Guide:
 
     def predict(self, x: torch.Tensor, t: float, sigma: float, call: int, total: int) -> Answer:
         """The guided prediction for a scaled x (4, h, w) at timestep t; `call` counts the denoiser's calls from 0."""
+        if self.request.options.refiner_switch_by_sample_steps:  # the WebUI tells it with or without a refiner
+            self.told["Refiner switch by sampling steps"] = "True"
         if self.switch is not None and self.switch.due(t, sigma, call, total):
             self.model, self.conditionings = yield from self.switch.load()
             self.switch = None
@@ -198,7 +200,7 @@ class Guide:
             self._row(x, t, moment.uncond, 0, 1, negative=True, blank=True),
         ]
         full, image, nothing = yield from self._denoised(rows)
-        cfg, image_cfg = self.request.cfg_scale, self.request.image_cfg_scale
+        cfg, image_cfg = self.request.cfg_scale if self.scale is None else self.scale, self.request.image_cfg_scale
         return Prediction(nothing + cfg * (full - image) + image_cfg * (image - nothing), nothing)
 
     def _padded(self, moment: Moment) -> Moment:

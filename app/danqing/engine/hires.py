@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from danqing.engine.models import Model
 
 
+LATENT = "Latent"
+"""What no upscaler means."""
+
+
 def cropped_size(request: GenerateRequest, hires: Hires) -> tuple[int, int, int, int]:
     """Latent columns and rows to cut where the target has another shape, and the latent's size after that (w, h)."""
     width, height = hires_size(request, hires)
@@ -64,8 +68,11 @@ def second_pass(
     """
     request = scene.request
     stage = second_stage(request, hires)
-    kept = hands.networks if request.options.hires_fix_use_firstpass_conds else None
-    second = yield from passes.ready(scene, stage, kept)
+    # With the first pass' conditionings its networks change how the prompts are read, and the second's the UNet.
+    early = request.options.hires_fix_use_firstpass_conds and not hires.checkpoint
+    second = yield from passes.ready(scene, stage, hands.networks if early else None)
+    if hires.checkpoint:
+        scene.tell({"Hires checkpoint": passes.short_title(second.model)})
     start = yield from _start(scene, hires, first, hands.model, second.model)
     cut_x, cut_y, _, _ = cropped_size(request, hires)
     if cut_x or cut_y:
@@ -81,15 +88,16 @@ def _start(
     scene: Scene, hires: Hires, first: torch.Tensor | np.ndarray[Any, Any], model: Model, target: Model
 ) -> Generator[Call, Any, torch.Tensor]:
     width, height = hires_size(scene.request, hires)
-    if hires.upscaler in LATENT_MODES:
+    upscaler = hires.upscaler or LATENT
+    if upscaler in LATENT_MODES:
         if isinstance(first, np.ndarray):
             first = yield from passes.encoded_image(scene, target, unit_pixels(first))
-        mode, antialias = LATENT_MODES[hires.upscaler]
+        mode, antialias = LATENT_MODES[upscaler]
         return torch.nn.functional.interpolate(
             first[None], size=(height // 8, width // 8), mode=mode, antialias=antialias
         )[0]
     shown = first if isinstance(first, np.ndarray) else (yield from passes.decoded(scene, model, first))
-    pixels = yield from enlarged(scene.studio, scene.request.options, hires.upscaler, shown, width, height)
+    pixels = yield from enlarged(scene.studio, scene.request.options, upscaler, shown, width, height)
     latent = yield from passes.encoded_image(scene, target, unit_pixels(pixels))
     return latent
 

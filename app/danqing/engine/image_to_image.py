@@ -115,6 +115,11 @@ def image_to_image(scene: Scene) -> Generator[Call, Any, Repainted]:
     stage = stage_of(request)
     hands = yield from passes.ready(scene, stage)
     made: Canvas = yield from _canvas(scene)
+    if made.mask is None:  # there is nothing to inpaint: the WebUI tells no more of it than the mask's own blur
+        for key in ("Inpaint area", "Masked area padding", "Masked content"):
+            scene.pairs.pop(key, None)
+    if hands.model.in_channels == EDIT_CHANNELS and request.image_cfg_scale != 1:
+        scene.tell({"Image CFG scale": request.image_cfg_scale})
     pixels = unit_pixels(np.asarray(made.image))
     latent = yield from passes.encoded_image(scene, hands.model, pixels)
     if request.resize_mode == LATENT_RESIZE:
@@ -124,6 +129,7 @@ def image_to_image(scene: Scene) -> Generator[Call, Any, Repainted]:
     hands.guide.concat = yield from _concat(scene, hands.model, made, pixels, latent)
     result = yield from passes.sampled(scene, stage, hands)
     drawn = yield from passes.decoded(scene, hands.model, result)
+    drawn = yield from passes.with_faces(scene, drawn)
     if request.inpaint is not None and request.inpaint.soft is not None and repaint is not None:
         yield Work(lambda: _soften(request, made, result, latent, repaint))
     painted: Repainted = yield Work(lambda: _finished(request, made, drawn, hands.model))
@@ -167,7 +173,9 @@ def _masked(scene: Scene, made: Canvas, latent: torch.Tensor) -> tuple[torch.Ten
     rounded = inpaint.round and inpaint.soft is None
     repaint = torch.from_numpy(masks.latent_mask(made.latent_mask, width, height, rounded))[None]
     if inpaint.fill == FILL_NOISE:
-        drawn = noise.PictureNoise(scene.request.rng, scene.seed).first(tuple(latent.shape))
+        # The WebUI makes the latents of a job once, for its first batch: every batch begins from the first one's noise.
+        seed = replace(scene, index=scene.index % scene.request.batch_size).seed
+        drawn = noise.PictureNoise(scene.request.rng, seed).first(tuple(latent.shape))
         latent = latent * (1 - repaint) + drawn * repaint
     elif inpaint.fill == FILL_NOTHING:
         latent = latent * (1 - repaint)

@@ -63,7 +63,7 @@ def resolve(
             rows.append((kind, (name, "1.0"), {}))
             added += f"<{kind}:{name}:1.0>"
     adapters: list[Adapter] = []
-    hashes: list[str] = []
+    hashes: dict[str, str] = {}
     notes: list[DanqingError] = []
     for kind, positional, named_values in rows:
         name = positional[0] if positional else ""
@@ -76,8 +76,9 @@ def resolve(
         else:
             adapters.append(adapter)
             if kind == "lora":
-                hashes.append(f"{name.replace(':', '').replace(',', '')}: {networks.short_hash(network)}")
-    infotext = (("Lora hashes", ", ".join(hashes)),) if hashes else ()
+                hashes[name.replace(":", "").replace(",", "")] = networks.short_hash(network)
+    told = ", ".join(f"{name}: {digits}" for name, digits in hashes.items())
+    infotext = (("Lora hashes", told),) if told else ()
     return Resolved(tuple(adapters), infotext, tuple(notes), added)
 
 

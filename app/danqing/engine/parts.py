@@ -25,7 +25,8 @@ def parts_of(call: Call, owner: Any, order: int) -> list[Part]:
             return [Part(BatchKey(Kind.DECODE, call.model.key, height, width, manner=manner), 1, order, call, owner)]
         case EncodeImage():
             height, width, _ = call.pixels.shape
-            key = BatchKey(Kind.ENCODE_IMAGE, call.model.key, height // 8, width // 8, manner=(call.tiling, call.tile))
+            beyond = (call.tiling, call.tile, height % 8, width % 8)
+            key = BatchKey(Kind.ENCODE_IMAGE, call.model.key, height // 8, width // 8, manner=beyond)
             return [Part(key, 1, order, call, owner)]
         case Enlarge():
             height, width, _ = call.pixels.shape

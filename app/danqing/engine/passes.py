@@ -13,15 +13,17 @@ import torch
 from danqing.engine import catalog, control_pass, told
 from danqing.engine.calls import Call, Decode, EncodeImage, Load, Track
 from danqing.engine.conditioning import Conditionings, conditionings, widths_of
+from danqing.engine.extras import restored_faces
 from danqing.engine.guidance import EDIT_CHANNELS, Guide, Switch
 from danqing.engine.networks import Resolved
 from danqing.engine.noise import PictureNoise
-from danqing.engine.sampling import Blend, ModelView, SampleSpec, calls_of, prompt_steps, sample
+from danqing.engine.sampling import Blend, ModelView, SampleSpec, calls_of, prompt_steps, sample, sigmas_of
 from danqing.engine.studio import Studio
 from danqing.errors import DanqingError
 from danqing.options import DrawOptions
 from danqing.prompt.networks import without_tags
 from danqing.request import GenerateRequest
+from danqing.upscale.faces import RESTORERS, weights
 
 if TYPE_CHECKING:
     from danqing.engine.models import Model
@@ -120,7 +122,7 @@ def spec_of(request: GenerateRequest, stage: Stage, view: ModelView) -> SampleSp
         view=view,
         shape=stage.shape,
         options=request.options,
-        eta=request.eta,
+        eta=catalog.eta_of(request, catalog.sampler(stage.sampler)),
         s_churn=_sampler_value(request, "s_churn"),
         s_tmin=_sampler_value(request, "s_tmin"),
         s_tmax=_sampler_value(request, "s_tmax"),
@@ -163,6 +165,11 @@ def view_of(model: Model) -> ModelView:
     return ModelView(model.sigmas, model.prediction, model.family.startswith("sdxl"), model.unet.device)
 
 
+def short_title(model: Model) -> str:
+    """A checkpoint in an infotext: its file's name and the first ten digits of its hash."""
+    return f"{model.checkpoint.base} [{model.hash10}]"
+
+
 def load(scene: Scene, name: str) -> Generator[Call, Any, Model]:
     """The checkpoint of this name with the VAE that belongs to it."""
     checkpoint = scene.studio.checkpoint(name)
@@ -170,19 +177,21 @@ def load(scene: Scene, name: str) -> Generator[Call, Any, Model]:
     return model
 
 
-def ready(scene: Scene, stage: Stage, networks: Resolved | None = None) -> Generator[Call, Any, Hands]:
-    """Load and encode for a pass; `networks` are those of an earlier pass, where its tags count."""
+def ready(scene: Scene, stage: Stage, reading: Resolved | None = None) -> Generator[Call, Any, Hands]:
+    """Load and encode for a pass. `reading`: the networks that the prompts are encoded with, where they are not its own."""
     request = scene.request
     model = yield from load(scene, stage.model)
     scene.track.model = model
-    if networks is None:
-        networks = scene.studio.resolved(stage.prompt, request)
-        scene.tell(dict(networks.infotext))
-        scene.added = scene.added or networks.added
-        scene.track.notes.extend(networks.notes)
+    networks = scene.studio.resolved(stage.prompt, request)
+    scene.tell(told.with_lora_hashes(scene.pairs if stage.hires else {}, networks.infotext))
+    scene.added = scene.added or networks.added
+    scene.track.notes.extend(networks.notes)
     view = view_of(model)
-    scene.tell(told.of_prompts(request, stage, prompt_steps(spec_of(request, stage, view))))
-    encoded = yield from _encoded(scene, stage, model, view, networks)
+    steps, base = _prompt_steps(request, stage, view)
+    scene.tell(told.of_prompts(request, stage, steps, base))
+    encoded = yield from _encoded(scene, stage, model, view, reading or networks)
+    if not stage.hires:  # of a second pass the WebUI does not tell what its prompts alone name
+        scene.tell(dict(encoded.infotext))
     row = catalog.sampler(stage.sampler)
     hints = (yield from control_pass.units(scene, stage, model)) if request.control else None
     guide = Guide(
@@ -206,21 +215,27 @@ def _encoded(
     scene: Scene, stage: Stage, model: Model, view: ModelView, networks: Resolved
 ) -> Generator[Call, Any, Conditionings]:
     request = scene.request
+    steps, base = _prompt_steps(request, stage, view)
     found = yield from conditionings(
         request,
         model,
-        prompt_steps(spec_of(request, stage, view)),
+        steps,
         hires=stage.hires,
         prompt=without_tags(stage.prompt),
         negative_prompt=stage.negative_prompt,
         adapters=networks.adapters,
-        base_steps=prompt_steps(spec_of(request, first_stage(request), view)) if stage.hires else None,
+        base_steps=base,
         empty=request.options.pad_cond_uncond,
         embeddings=scene.studio.embeddings,
     )
-    scene.tell(dict(found.infotext))
     scene.track.notes.extend(_misfits(scene, stage, model))
     return found
+
+
+def _prompt_steps(request: GenerateRequest, stage: Stage, view: ModelView) -> tuple[int, int | None]:
+    """Steps that the prompts' schedules are made for: of the pass, and of the first one for a hires pass."""
+    steps = prompt_steps(spec_of(request, stage, view))
+    return steps, prompt_steps(spec_of(request, first_stage(request), view)) if stage.hires else None
 
 
 def _misfits(scene: Scene, stage: Stage, model: Model) -> list[DanqingError]:
@@ -245,12 +260,13 @@ def _merging(request: GenerateRequest, stage: Stage) -> float:
 def _refiner(scene: Scene, stage: Stage, hands: Hands) -> Switch | None:
     request = scene.request
     name, at = request.refiner_checkpoint, request.refiner_switch_at
-    if not name or at >= 1:
+    if not name or at >= 1 or _is(scene, name, hands.model):
         return None
     wanted = request.options.hires_fix_refiner_pass
     if request.hires is not None and wanted != "both passes" and (wanted == "second pass") != stage.hires:
         return None
-    by_steps, sigmas = request.options.refiner_switch_by_sample_steps, hands.view.sigmas.sigmas
+    by_steps = request.options.refiner_switch_by_sample_steps
+    sigmas = sigmas_of(spec_of(request, stage, hands.view)).sigmas
 
     def due(t: float, sigma: float, call: int, total: int) -> bool:
         if by_steps:
@@ -262,10 +278,9 @@ def _refiner(scene: Scene, stage: Stage, hands: Hands) -> Switch | None:
     def take_over() -> Generator[Call, Any, tuple[Model, Conditionings]]:
         model = yield from load(scene, name)
         control_pass.check_refiner(request, hands.model, model)
-        hands.guide.told |= {"Refiner": f"{model.checkpoint.base} [{model.hash10}]"}
-        hands.guide.told |= {"Refiner switch at": at}
-        if by_steps:
-            hands.guide.told["Refiner switch by sampling steps"] = "True"
+        if request.hires is not None and wanted != "second pass":
+            hands.guide.told["Hires refiner"] = wanted
+        hands.guide.told |= {"Refiner": short_title(model), "Refiner switch at": at}
         encoded = yield from _encoded(scene, stage, model, hands.view, hands.networks)
         scene.track.model = model
         fresh = view_of(model)
@@ -275,10 +290,15 @@ def _refiner(scene: Scene, stage: Stage, hands: Hands) -> Switch | None:
     return Switch(due, take_over)
 
 
+def _is(scene: Scene, name: str, model: Model) -> bool:
+    """Whether the name is that of the model's own checkpoint."""
+    return scene.studio.checkpoint(name).filename == model.checkpoint.filename
+
+
 def sampled(scene: Scene, stage: Stage, hands: Hands, noise: Any = None) -> Generator[Call, Any, torch.Tensor]:
     """Run the pass's sampler; the final latent, (4, h, w). `noise` takes the place of the picture's own."""
     spec = spec_of(scene.request, stage, hands.view)
-    scene.tell(told.of_sampling(scene.request, stage))
+    scene.tell(told.of_noise(scene.request) | told.of_sampling(scene.request, stage))
     latent = yield from sample(spec, hands.guide.predict, noise or scene.noise(), scene.track)
     scene.tell(hands.guide.told)
     return latent
@@ -290,12 +310,25 @@ def decoded(scene: Scene, model: Model, latent: torch.Tensor) -> Generator[Call,
     return pixels
 
 
+def with_faces(scene: Scene, pixels: np.ndarray[Any, Any]) -> Generator[Call, Any, np.ndarray[Any, Any]]:
+    """The picture with its faces restored, where the request asks for it and the network is on disk (spec 2.4)."""
+    name = scene.request.options.face_restoration_model
+    if not scene.request.restore_faces:
+        return pixels
+    scene.tell({"Face restoration": name})
+    if name not in RESTORERS:
+        return pixels
+    try:
+        weights(scene.studio.data, name)
+    except DanqingError:
+        return pixels
+    restored = yield from restored_faces(scene.studio.data, name, pixels)
+    return restored
+
+
 def encoded_image(scene: Scene, model: Model, pixels: torch.Tensor) -> Generator[Call, Any, torch.Tensor]:
-    """The scaled latent of pixels (h, w, 3) in -1..1, sides cut to whole eighths."""
-    height, width = (side // 8 * 8 for side in pixels.shape[:2])
-    latent: torch.Tensor = yield EncodeImage(
-        model, pixels[:height, :width], scene.request.tiling, scene.request.options.vae_tile
-    )
+    """The scaled latent of pixels (h, w, 3) in -1..1. What is beyond whole eighths has no latent of its own but is seen."""
+    latent: torch.Tensor = yield EncodeImage(model, pixels, scene.request.tiling, scene.request.options.vae_tile)
     return latent
 
 

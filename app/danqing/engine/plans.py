@@ -15,7 +15,7 @@ import torch
 from danqing.engine import catalog, passes, plugged, told
 from danqing.engine.calls import Call, Finished, Plan, Track
 from danqing.engine.control_pass import maps_of
-from danqing.engine.extras import extras, restored_faces
+from danqing.engine.extras import extras
 from danqing.engine.hires import second_pass, second_stage
 from danqing.engine.image_to_image import Repainted, image_to_image, stage_of
 from danqing.engine.live import Extent
@@ -24,9 +24,7 @@ from danqing.engine.protocol import ImageFacts
 from danqing.engine.sampling import ModelView
 from danqing.engine.schedules import ModelSigmas, linear_alphas
 from danqing.engine.studio import Studio
-from danqing.errors import DanqingError
 from danqing.request import GenerateRequest
-from danqing.upscale.faces import RESTORERS, weights
 
 if TYPE_CHECKING:
     from danqing.engine.models import Model
@@ -128,23 +126,8 @@ def _picture(request: GenerateRequest, index: int, studio: Studio, track: Track)
         told_of = facts(scene, painted.pixels, painted.model)
         return Drawn(painted.pixels, told_of, _besides(request, painted), scene.maps, scene.added)
     pixels, model = yield from text_to_image(scene)
-    pixels = yield from with_faces(scene, pixels)
+    pixels = yield from passes.with_faces(scene, pixels)
     return Drawn(pixels, facts(scene, pixels, model), maps=scene.maps, added=scene.added)
-
-
-def with_faces(scene: Scene, pixels: Pixels) -> Generator[Call, Any, Pixels]:
-    """The picture with its faces restored, where the request asks for it and the network is on disk (spec 2.4)."""
-    request = scene.request
-    name = request.options.face_restoration_model
-    if not request.restore_faces or name not in RESTORERS:
-        return pixels
-    try:
-        weights(scene.studio.data, name)
-    except DanqingError:
-        return pixels
-    scene.tell({"Face restoration": name})
-    restored: Pixels = yield from restored_faces(scene.studio.data, name, pixels)
-    return restored
 
 
 def text_to_image(scene: Scene) -> Generator[Call, Any, tuple[Pixels, Model]]:

@@ -203,13 +203,14 @@ def _way(spec: SampleSpec) -> _Way | None:
     return _sigma_way(spec, steps, taken) if spec.row.family is Family.SIGMA else _timestep_way(spec, steps, taken)
 
 
-def _sigmas_of(spec: SampleSpec) -> ModelSigmas:
+def sigmas_of(spec: SampleSpec) -> ModelSigmas:
+    """What the sampler takes for the model's sigmas, under the request's options."""
     model = spec.view.sigmas.variant(spec.options)
     return LcmSigmas(model) if spec.sampler == "LCM" else model
 
 
 def _sigma_way(spec: SampleSpec, steps: int, taken: int) -> _Way:
-    model = _sigmas_of(spec)
+    model = sigmas_of(spec)
     label = catalog.resolved_schedule(spec.sampler, spec.schedule)
     whole = sigmas(label, model, steps, spec.options, discard=spec.row.discards, xl=spec.view.xl)
     levels = whole if spec.start_latent is None else whole[steps - taken :]
@@ -217,7 +218,7 @@ def _sigma_way(spec: SampleSpec, steps: int, taken: int) -> _Way:
 
 
 def _timestep_way(spec: SampleSpec, steps: int, taken: int) -> _Way:
-    model = _sigmas_of(spec)
+    model = sigmas_of(spec)
     whole = torch.tensor(ddim_timesteps(steps + spec.options.always_discard_next_to_last_sigma))
     if spec.start_latent is None:
         return _Way(whole, whole, model)
@@ -283,7 +284,7 @@ def _asker(spec: SampleSpec, predict: Predict, track: Track) -> _Ask:
     """
 
     def sigma_ask(x: torch.Tensor, sigma: torch.Tensor, call: int, total: int) -> Generator[Call, Any, torch.Tensor]:
-        t = float(_sigmas_of(spec).to_t(sigma.reshape(1)))
+        t = float(sigmas_of(spec).to_t(sigma.reshape(1)))
         root = (sigma**2 + 1).sqrt()
         said = yield from predict(x / root, t, float(sigma), call, total)
         clean = x - said.guided * sigma

@@ -101,7 +101,8 @@ def _encode_rows(
     def run(rows: torch.Tensor, tile: int) -> torch.Tensor:
         rows = rows.to(device, vae.dtype)
         if not tile:
-            whole = coded(vae, "encode", rows)
+            # Compiled code is made for whole eighths.
+            whole = coded(vae, "encode", rows) if height % 8 == width % 8 == 0 else None
             if whole is None:
                 whole = vae.encode(rows).latent_dist.mean
             return whole.float().cpu()

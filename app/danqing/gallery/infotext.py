@@ -13,7 +13,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from danqing import __version__
+from danqing.engine.catalog import NO_ETA as NO_ETA
 from danqing.gallery.reading import read_image as read_image
+from danqing.prompt import emphasis
+from danqing.request import old_first_size
 
 if TYPE_CHECKING:
     from danqing.engine.protocol import ImageFacts
@@ -80,16 +83,14 @@ FILLED: Mapping[str, str | int | bool] = {
 """Spec 7.3: what a text leaves out. The types are those of the png-info route's answer."""
 
 TIMESTEP_SAMPLERS = frozenset({"DDIM", "DDIM CFG++", "PLMS", "UniPC"})
-NO_ETA = frozenset({"Euler", "Heun", "LMS", "DPM2", "DPM++ 2M", "LCM", "Restart", "PLMS", "UniPC"})
-"""Samplers that take no eta: the WebUI writes none for them (spec 9.4)."""
-
 ENSD_SAMPLERS = frozenset({"DPM++ 2S a", "Euler a", "DPM2 a", "DPM fast", "DPM adaptive"})
 """Samplers that the WebUI marks as using the seed delta (spec 9.1)."""
 
 _PAIR = re.compile(r'\b(\w[\w \-/]{1,99}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 # The key's length is bounded so that a megabyte of letters is read in linear time.
 _SIZE = re.compile(r"^(\d+)x(\d+)$")
-_VERSION = re.compile(r"^v?(\d+)\.(\d+)\.(\d+)")
+_VERSION = re.compile(r"^v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?:-(\d{1,9}))?")
+_ADDNET = re.compile(r"\([0-9a-fA-F]+\)$")
 
 Printable = str | int | float | bool | None
 
@@ -120,8 +121,7 @@ def _ordered(request: GenerateRequest, facts: ImageFacts, version: str) -> list[
         "Model": facts.model_name or None,
         **_variation(request, facts),
         "Denoising strength": _strength(request),
-        "Token merging ratio": request.options.token_merging_ratio or None,
-        "Token merging ratio hr": request.options.token_merging_ratio_hr or None if request.hires else None,
+        **_merging(request),
         "Tiling": "True" if request.tiling else None,
         "ENSD": _ensd(request),
         "Clip skip": request.clip_skip if request.clip_skip > 1 else None,
@@ -149,9 +149,17 @@ def _strength(request: GenerateRequest) -> float | None:
     return request.denoising_strength if request.hires is not None else None
 
 
+def _merging(request: GenerateRequest) -> dict[str, Printable]:
+    options = request.options
+    first = (request.kind == "img2img" and options.token_merging_ratio_img2img) or options.token_merging_ratio
+    second = options.token_merging_ratio_hr or options.token_merging_ratio if request.hires is not None else 0
+    return {"Token merging ratio": first or None, "Token merging ratio hr": second or None}
+
+
 def _ensd(request: GenerateRequest) -> int | None:
     """Only where the sampler draws again with the other seed."""
-    draws = request.sampler in ENSD_SAMPLERS and request.eta != 0
+    eta = request.options.eta_ancestral if request.eta is None else request.eta
+    draws = request.sampler in ENSD_SAMPLERS and eta != 0
     return request.options.eta_noise_seed_delta or None if draws else None
 
 
@@ -202,9 +210,9 @@ def parameters(text: str, *, fill: bool = True) -> dict[str, str | int | bool]:
         else:
             found[key] = unquote(value)
     if fill:
-        _old_hires(found)
-        _old_hypernetwork(found)
+        _old_networks(found)
         _fill(found)
+        _old_hires(found)
         _old_version(found)
     return found
 
@@ -222,40 +230,64 @@ def _split(text: str) -> tuple[str, str, list[tuple[str, str]]]:
 def _fill(found: dict[str, str | int | bool]) -> None:
     for key, value in FILLED.items():
         found.setdefault(key, value)
-    if _has_brackets(found):
+    if _emphasised(found):
         found.setdefault("Emphasis", "Original")
 
 
-def _has_brackets(found: Mapping[str, object]) -> bool:
-    return any(mark in str(found[key]) for key in ("Prompt", "Negative prompt") for mark in "([")
+def _emphasised(found: Mapping[str, object]) -> bool:
+    """Whether any piece of the prompts has a weight of its own."""
+    texts = (str(found[key]) for key in ("Prompt", "Negative prompt"))
+    return any(piece.weight != 1 for text in texts if set("([") & set(text) for piece in emphasis.parse(text))
 
 
 def _old_hires(found: dict[str, str | int | bool]) -> None:
-    # Before hires fix had a factor, Size was the final size and "First pass size" the first pass's.
-    width, height = found.pop("First pass size-1", "0"), found.pop("First pass size-2", "0")
-    if width != "0" and height != "0" and "Size-1" in found:
-        found["Hires resize-1"], found["Hires resize-2"] = found["Size-1"], found["Size-2"]
-        found["Size-1"], found["Size-2"] = width, height
+    # Before hires fix had a factor, Size was the final size and "First pass size" the first pass's, 0x0 one of 512 squared.
+    try:
+        first = int(found["First pass size-1"]), int(found["First pass size-2"])
+        size = int(found.get("Size-1", 512)), int(found.get("Size-2", 512))
+        if 0 in first:
+            first = old_first_size(*size)
+    except (KeyError, ValueError, OverflowError):
+        return
+    found["Size-1"], found["Size-2"] = first
+    found["Hires resize-1"], found["Hires resize-2"] = size
 
 
-def _old_hypernetwork(found: dict[str, str | int | bool]) -> None:
+def _old_networks(found: dict[str, str | int | bool]) -> None:
+    """Hypernetworks, and LoRAs of the extension sd-webui-additional-networks, had keys where they now have tags."""
     if "Hypernet" in found:
         found["Prompt"] = f"{found['Prompt']}<hypernet:{found['Hypernet']}:{found.get('Hypernet strength', '1.0')}>"
+    tags = ""
+    for key in [key for key in found if key.startswith("AddNet Model ")]:
+        number = key.removeprefix("AddNet Model ")
+        if found.get(f"AddNet Module {number}") == "LoRA":
+            name = _ADDNET.sub("", str(found[key])).rstrip()
+            tags += f"<lora:{name}:{found.get(f'AddNet Weight A {number}', '1.0')}>"
+    if tags:
+        found["Prompt"] = f"{found['Prompt']}\n{tags}"
 
 
 def _old_version(found: dict[str, str | int | bool]) -> None:
-    match = _VERSION.match(str(found.get("Version", "")))
-    if not match:
+    version = _version(str(found.get("Version", "")))
+    if version is None:
         return
-    version = tuple(int(part) for part in match.groups())
-    if version < (1, 6, 0) and "[" in str(found["Prompt"]):
-        found.setdefault("Old prompt editing timelines", "True")
-    if version < (1, 6, 0) and found.get("Sampler") in ("DDIM", "PLMS"):
-        found.setdefault("Pad conds v0", "True")
-    if version < (1, 7, 0):
-        found.setdefault("Downcast alphas_cumprod", "True")
-    if version < (1, 8, 0) and "Refiner" in found:
-        found["Refiner switch by sampling steps"] = "True"
+    if version < (1, 6, 0, 0) and "[" in str(found["Prompt"]):
+        found["Old prompt editing timelines"] = True
+    if version < (1, 6, 0, 0) and found.get("Sampler") in ("DDIM", "PLMS"):
+        found["Pad conds v0"] = True
+    if version < (1, 7, 0, 225):
+        found["Downcast alphas_cumprod"] = True
+    if version < (1, 8, 0, 0) and found.get("Refiner"):
+        found["Refiner switch by sampling steps"] = True
+
+
+def _version(text: str) -> tuple[int, int, int, int] | None:
+    """A version of the WebUI: three numbers and the commits since; -1 for what comes before the release."""
+    match = _VERSION.match(text)
+    if match is None:
+        return None
+    major, minor, patch, since = match.groups()
+    return int(major), int(minor), int(patch), int(since) if since else -1 if "rc" in text.lower() else 0
 
 
 _FIELDS: Mapping[str, tuple[str, type[int] | type[float] | type[str]]] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from danqing.api.drawing_options import drawing_options, eta_of
+from danqing.api.drawing_options import drawing_options
 from danqing.api.options import Option, load_table
 from danqing.options import DrawOptions
 from danqing.ui.translating import Translations
@@ -78,12 +78,9 @@ class UiContext:
         """The options of drawing as this reader has set them."""
         return drawing_options(self.options.of(self.client_of(request))) if self.options else DrawOptions()
 
-    def own_fields(self, request: Request, sampler: str) -> dict[str, Any]:
-        """Fields of a request that this reader's options say: whose random numbers, and eta."""
-        if self.options is None:
-            return {}
-        mine = self.options.of(self.client_of(request))
-        return {"rng": mine["randn_source"], "eta": eta_of(None, mine, sampler)}
+    def own_fields(self, request: Request) -> dict[str, Any]:
+        """Fields of a request that this reader's options say: whose random numbers."""
+        return {"rng": self.options.of(self.client_of(request))["randn_source"]} if self.options else {}
 
     def option_table(self) -> dict[str, Option]:
         """The rows of all options."""

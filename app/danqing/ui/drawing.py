@@ -84,7 +84,7 @@ class Drawing:
         prompts: dict[str, Any] = {}
         if own.kind != "extras":
             prompts = {
-                **context.own_fields(request.request, own.sampler),
+                **context.own_fields(request.request),
                 **spoken(context, own, values, self.owner(request)),
             }
         pictures = str(values["init"] or "").split() if own.kind == "img2img" and values["tab"] == "img2img" else []

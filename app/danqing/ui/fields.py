@@ -9,7 +9,7 @@ from typing import Any
 from danqing.engine.catalog import check_names
 from danqing.errors import DanqingError
 from danqing.options import DrawOptions
-from danqing.request import GenerateRequest, checked, parsed
+from danqing.request import GenerateRequest, checked, parsed, with_old_hires
 from danqing.settings import Settings
 from danqing.ui import plugs, scripts, units
 
@@ -93,7 +93,7 @@ def request_of(
     fields["script"] = scripts.script_of(values, boxes["script_img2img" if image else "script_txt2img"])
     fields["control"] = units.units_of(values)
     fields["plugins"] = plugs.arguments(values, "img2img" if image else "txt2img")
-    request = checked(parsed({**fields, **more}), limits)
+    request = checked(with_old_hires(parsed({**fields, **more})), limits)
     check_names(request)
     return request
 
