@@ -7,11 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any, cast
 
 import torch
 
 from danqing.engine.building import END, fill_parts, meta_parts, meta_vae
+from danqing.engine.reading import read_ahead
 from danqing.engine.schedules import ModelSigmas, linear_alphas
 from danqing.errors import DanqingError
 from danqing.library.architecture import Architecture, Family, Prediction, recognise
@@ -139,6 +141,8 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha25
     """
     stamp = stamp_of(checkpoint.filename)
     weights = open_weights(checkpoint.filename)
+    files = [piece.path for piece in weights.pieces]
+    Thread(target=read_ahead, args=(files,), name="read-ahead", daemon=True).start()
     if weights.configs:
         architecture = recognise_folder(checkpoint.name, weights)
     else:
