@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,14 +10,11 @@ from danqing.api.errors import ApiError
 from danqing.api.options import Option
 from danqing.engine.scripts.table import FILLS
 from danqing.errors import DanqingError
+from danqing.library.networks import Networks
 
 Reader = Callable[[str], Any]
 Readers = Mapping[str, tuple[str, Reader]]
 """Key of an infotext → name of what it fills, and how its text reads."""
-
-
-def _truth(text: str) -> bool:
-    return text == "True"
 
 
 FIELDS: Readers = {
@@ -57,8 +55,33 @@ FIELDS: Readers = {
 }
 """Key of an infotext → field of the body."""
 
-NOT_PASTED = frozenset({"sd_model_checkpoint", "eta_ddim", "eta_ancestral"})
-"""Options whose keys are fields here, or that are ignored by default (the model)."""
+NOT_PASTED = frozenset({"sd_model_checkpoint"})
+"""Options that are ignored by default."""
+
+WRITTEN = {"beta_dist_alpha": "Beta schedule alpha", "beta_dist_beta": "Beta schedule beta"}
+"""Options that infotexts call by another name than the settings page."""
+
+RESTORERS = ("CodeFormer", "GFPGAN")
+
+_LORA = re.compile("<lora:([^:>]+)")
+
+
+def with_local_names(pairs: Mapping[str, str], networks: Networks) -> dict[str, str]:
+    """The pairs with the prompt's LoRAs by the names that they have here: a text's hashes say which is which."""
+    rows = (row.partition(":") for row in pairs.get("Lora hashes", "").split(","))
+    digits = {name.strip(): row.strip() for name, _, row in rows if row}
+    if not digits:
+        return dict(pairs)
+
+    def local(match: re.Match[str]) -> str:
+        network = networks.by_hash(digits.get(match[1], ""))
+        if network is None:
+            return match[0]
+        found = networks.find("lora", network.alias)
+        return f"<lora:{network.alias if found == network else network.name}"
+
+    prompts = {key: _LORA.sub(local, pairs[key]) for key in ("Prompt", "Hires prompt") if key in pairs}
+    return {**pairs, **prompts}
 
 
 def read(pairs: Mapping[str, str], readers: Readers) -> dict[str, Any]:
@@ -90,13 +113,15 @@ def overrides(pairs: Mapping[str, str], table: Mapping[str, Option]) -> dict[str
     """Options that the text names by their labels. A text without RNG was drawn with a GPU's numbers."""
     found: dict[str, Any] = {}
     for option in table.values():
-        text = pairs.get(option.label) if option.label else None
+        text = pairs.get(WRITTEN.get(option.key, option.label)) if option.label else None
         if text is None or option.key in NOT_PASTED or option.restricted:
             continue
         kind = type(option.default)
         try:
-            value = _truth(text) if kind is bool else kind(text) if kind in (int, float) else text
+            value = text != "False" if kind is bool else kind(text) if kind in (int, float) else text
             found[option.key] = option.checked(value)
         except (ValueError, DanqingError, ApiError):
             continue
+    if pairs.get("Face restoration") in RESTORERS:
+        found["face_restoration_model"] = pairs["Face restoration"]
     return found

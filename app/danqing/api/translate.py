@@ -20,6 +20,7 @@ from danqing.api.script_args import pictures_of, plugin_arguments, selected_scri
 from danqing.engine import catalog
 from danqing.errors import DanqingError
 from danqing.gallery import infotext, inputs
+from danqing.library.networks import Networks
 from danqing.prompt.styles import styled, styles_of
 from danqing.request import GenerateRequest, checked, parsed, with_old_hires
 from danqing.upscale import catalog as upscalers
@@ -259,7 +260,7 @@ def with_infotext(fields: Drawing, context: Context) -> Drawing:
     """The fields that the `infotext` field gives, where the body has none of its own."""
     if not fields.infotext:
         return fields
-    pairs = infotext.parse(fields.infotext)
+    pairs = pasted.with_local_names(infotext.parse(fields.infotext), Networks(context.logins.data))
     known = type(fields).model_fields
     update = {
         name: value

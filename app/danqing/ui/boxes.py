@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from danqing.api.pasted import with_local_names
 from danqing.engine.interrogators import Manner
 from danqing.errors import DanqingError
 from danqing.gallery import inputs
 from danqing.gallery.infotext import parse
+from danqing.library.networks import Networks
 from danqing.prompt.styles import Style, own_file, read_file, save_styles, styled, styles_of
 from danqing.request import GenerateRequest
 from danqing.ui import lists
@@ -170,7 +172,7 @@ class Boxes:
 
     async def _pasted(self, text: str, chosen: Any) -> Updates:
         """Boxes for an infotext; the model it names where that is here, else the one chosen."""
-        pairs = parse(text)
+        pairs = await asyncio.to_thread(with_local_names, parse(text), Networks(self.context.data))
         boxes = boxes_of(pairs, self.context.option_table())
         try:
             model = await self._model(pairs.get("Model hash") or pairs.get("Model") or chosen)

@@ -36,6 +36,7 @@ FIELDS: Readers = {
     "Hires schedule type": ("hires_scheduler", lambda text: "" if text == "Use same scheduler" else text),
     "Hires prompt": ("hires_prompt", str),
     "Hires negative prompt": ("hires_negative_prompt", str),
+    "NGMS": ("s_min_uncond", float),
     "Refiner": ("refiner_checkpoint", str),
     "Refiner switch at": ("refiner_switch_at", float),
     "Mask blur": ("mask_blur", int),
@@ -70,6 +71,7 @@ def _switches(pairs: Mapping[str, str]) -> dict[str, Any]:
         "refiner_on": "Refiner" in pairs,
         "variation_on": bool({"Variation seed", "Seed resize from-1"} & pairs.keys()),
         "tiling": pairs.get("Tiling") == "True",
+        "restore_faces": "Face restoration" in pairs,
     }
     try:
         strength = float(pairs["Denoising strength"])

@@ -66,8 +66,8 @@ _IMAGE = {
 }
 _SECOND = {
     "hires_fix_use_firstpass_conds": (
-        "Hires: the first pass's LoRAs and prompt reading",
-        "高清轮沿用首轮的 LoRA 与提示词编码",
+        "Hires: its prompts are read with the first pass's LoRAs",
+        "高清轮的提示词按首轮的 LoRA 编码",
     ),
     "hires_fix_refiner_pass": ("Hires: in which pass the refiner works", "精修模型作用于哪一轮"),
     "refiner_switch_by_sample_steps": ("Refiner: the switch counts sampling steps", "按采样步数计算精修切换"),
