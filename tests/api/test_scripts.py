@@ -52,6 +52,8 @@ def test_scripts_of_image_to_image(client: httpx.Client) -> None:
     assert large.status_code == 200, large.text
     assert image_of(large.json()["images"][0]).size == (128, 128)
     assert "SD upscale overlap: 16" in json.loads(large.json()["info"])["infotexts"][0]
+    numbered = client.post("/sdapi/v1/img2img", json={**common, **upscale, "script_args": ["", 16, 1, 2.0]})
+    assert "SD upscale upscaler: Lanczos" in json.loads(numbered.json()["info"])["infotexts"][0]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,8 @@ def test_always_on_scripts_that_say_nothing(client: httpx.Client, always: dict[s
         (["no such axis", "1"], "no such axis"),
         (["Steps", "one,two"], "one"),
         (["Steps", ",".join(str(n) for n in range(1, 151)), [], "Seed", "1-100"], "256"),
+        (["Steps", "1000000"], "150"),
+        (["Size", "100000x64"], "4096"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -77,6 +81,34 @@ def test_arguments_that_do_not_fit(client: httpx.Client, args: list[Any], words:
     sent = {**SMALL, "script_name": "X/Y/Z plot", "script_args": args}
     body = assert_four_keys(client.post("/sdapi/v1/txt2img", json=sent), 422)
     assert words in body["detail"]
+
+
+@pytest.mark.parametrize("args", [["false", "False", "Positive", "COMMA", "0"], [0, None, 0, 0.0]], ids=str)
+def test_arguments_in_other_types(client: httpx.Client, args: list[Any]) -> None:
+    plain = draw(client, prompt="a|b", script_name="Prompt matrix")["images"]
+    assert draw(client, prompt="a|b", script_name="Prompt matrix", script_args=args)["images"] == plain
+
+
+@pytest.mark.parametrize("args", [["perhaps"], [False, False, "neither"], [False, False, 2]], ids=str)
+def test_arguments_that_are_none_of_the_choices(client: httpx.Client, args: list[Any]) -> None:
+    sent = {**SMALL, "prompt": "a|b", "script_name": "Prompt matrix", "script_args": args}
+    assert assert_four_keys(client.post("/sdapi/v1/txt2img", json=sent), 422)["error"] == "InvalidField"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--prompt a --width 100000", "4096"),
+        ("--prompt a --width 0", "4096"),
+        ("--prompt a --steps 1000000", "150"),
+        ("--prompt a --n_iter 200\n--prompt b --n_iter 200", "256"),
+        ("--prompt a --subseed_strength 5", "subseed_strength"),
+    ],
+)
+def test_lines_have_the_limits_of_requests(client: httpx.Client, line: str, words: str) -> None:
+    args = [False, False, "start", line]
+    sent = {**SMALL, "prompt": "", "script_name": "Prompts from file or textbox", "script_args": args}
+    assert words in assert_four_keys(client.post("/sdapi/v1/txt2img", json=sent), 422)["detail"]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from danqing.api.context import Context
@@ -12,12 +13,16 @@ from danqing.api.fields import Drawing, Img2Img
 from danqing.engine.scripts import table
 from danqing.errors import DanqingError
 from danqing.request import GenerateRequest
+from danqing.upscale import catalog as upscalers
 
 SOFT = ("power", "scale", "detail", "mask_influence", "difference_threshold", "difference_contrast")
 """Arguments of soft inpainting behind its switch."""
 
 IGNORED = frozenset({"sampler", "seed", "refiner", "extra options", "comments", "hypertile"})
 """Always-on scripts that only own controls of the WebUI's page: in API calls the request's fields count (spec 18)."""
+
+UPSCALER_AT = 2
+"""Place of the upscaler among SD upscale's arguments."""
 
 DRAWN = frozenset({"controlnet", "soft inpainting"})
 
@@ -42,7 +47,10 @@ def selected_script(fields: Drawing, context: Context) -> dict[str, Any] | None:
     row = table.find(name, tab_of(fields))
     if row is None:
         raise ApiError(422, "HTTPException", f"Script '{name[:200]}' not found")
-    return {"name": row.name, "args": row.named(_numbered(row, list(fields.script_args or ()), fields))}
+    return {
+        "name": row.name,
+        "args": row.named(_numbered(row, list(fields.script_args or ()), fields, context.logins.data)),
+    }
 
 
 def _of_plugin(title: str, fields: Drawing) -> table.ScriptRow | None:
@@ -69,20 +77,31 @@ def _wrong_title(title: str, tab: str) -> str:
     return f"Script '{title[:200]}' not found"
 
 
-def _numbered(row: table.ScriptRow, values: list[Any], fields: Drawing) -> list[Any]:
-    """X/Y/Z axes come by number, which counts the tab's own list."""
+def _numbered(row: table.ScriptRow, values: list[Any], fields: Drawing, data: Path) -> list[Any]:
+    """X/Y/Z axes come by number, which counts the tab's own list, and SD upscale's upscaler, which counts the box's."""
+    if row.name == "sd upscale" and len(values) > UPSCALER_AT and _is_number(values[UPSCALER_AT]):
+        values[UPSCALER_AT] = _at([one.name for one in upscalers.upscalers(data)], values[UPSCALER_AT], "upscaler")
     if row.name != "x/y/z plot":
         return values
     from danqing.engine.scripts.axes import labels
 
     known = labels(tab_of(fields))
     for place in (0, 3, 6):
-        if place < len(values) and isinstance(values[place], int | float) and not isinstance(values[place], bool):
-            number = int(values[place])
-            if not 0 <= number < len(known):
-                raise DanqingError("out_of_range", field="axis", value=number, minimum=0, maximum=len(known) - 1)
-            values[place] = known[number]
+        if place < len(values) and _is_number(values[place]):
+            values[place] = _at(known, values[place], "axis")
     return values
+
+
+def _is_number(value: Any) -> bool:
+    digits = isinstance(value, str) and value.isdecimal() and len(value) < 9
+    return digits or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _at(known: Sequence[str], value: str | float, field: str) -> str:
+    number = int(value)
+    if not 0 <= number < len(known):
+        raise DanqingError("out_of_range", field=field, value=number, minimum=0, maximum=len(known) - 1)
+    return known[number]
 
 
 def always_on(fields: Drawing, title: str) -> list[Any] | None:
@@ -99,7 +118,7 @@ def always_on(fields: Drawing, title: str) -> list[Any] | None:
 def soft_inpainting(fields: Drawing) -> dict[str, Any] | None:
     """Soft inpainting's parameters, None where it is off."""
     args = always_on(fields, "soft inpainting")
-    if not args or not args[0]:
+    if not args or not table.truth(args[0] or False, "soft inpainting"):
         return None
     return {name: value for name, value in zip(SOFT, args[1:], strict=False) if value is not None}
 

@@ -27,6 +27,7 @@ from danqing.engine.protocol import Message
 from danqing.engine.runner import Runner
 from danqing.engine.safety import SafetyChecker
 from danqing.engine.scheduler import Limits
+from danqing.engine.scripts.run import check_limits
 from danqing.engine.store import ModelStore
 from danqing.engine.studio import Studio
 from danqing.engine.translation import Translator
@@ -82,6 +83,7 @@ class Workshop:
             self._translator.forget,
             *([self._checker.forget] if self._checker else []),
         ]
+        self._settings = settings
         self._room = settings.get_int("engine_memory_mb") * 2**20
         self.engine = Engine(
             self.runner,
@@ -117,6 +119,7 @@ class Workshop:
     def _measure(self, request: GenerateRequest) -> Extent:
         if self._checker is not None:
             self._checker.present()
+        check_limits(request, self._settings)
         return measure(request)
 
     def device_name(self) -> str:
@@ -147,10 +150,7 @@ class Workshop:
         found["models"] = len(self.models.models())
         found["compiled_forwards"] = self.runner.compiled.forwards
         found["compiled_vae_runs"] = self.runner.compiled.vaes.runs
-        if self.device.type == "cuda":
-            found["memory_allocated"] = torch.cuda.memory_allocated(self.device)
-            found["memory_reserved"] = torch.cuda.memory_reserved(self.device)
-        return found
+        return found | gauges.allocator(self.device)
 
     def interrogate(self, message: Message, emit: Emit) -> None:
         """Look at a picture in a thread beside the engine's, and tell what is in it; on the CPU where the device is full."""

@@ -37,3 +37,19 @@ def device(place: torch.device) -> dict[str, float]:
     except Exception:  # noqa: BLE001 - NVML is optional, and each of its failures means the same: not told
         return found
     return found
+
+
+MEMORY = {"allocated": "allocated", "active": "active", "reserved": "reserved", "inactive": "inactive_split"}
+"""What torch's allocator counts in bytes, by our word."""
+
+
+def allocator(place: torch.device) -> dict[str, float]:
+    """Bytes of the device that torch holds, now and at most since the start, and its trouble; {} for a CPU."""
+    if place.type != "cuda":
+        return {}
+    told = torch.cuda.memory_stats(place)
+    found = {"memory_retries": float(told.get("num_alloc_retries", 0)), "memory_ooms": float(told.get("num_ooms", 0))}
+    for word, name in MEMORY.items():
+        found[f"memory_{word}"] = float(told.get(f"{name}_bytes.all.current", 0))
+        found[f"memory_{word}_peak"] = float(told.get(f"{name}_bytes.all.peak", 0))
+    return found

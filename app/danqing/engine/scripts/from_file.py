@@ -12,7 +12,7 @@ from danqing.engine.calls import Plan
 from danqing.engine.plans import hand_out
 from danqing.engine.scripts.darkroom import alone, drawn_all
 from danqing.errors import DanqingError
-from danqing.request import RANDOM_SEED_MAX, GenerateRequest, Script
+from danqing.request import RANDOM_SEED_MAX, GenerateRequest, Script, parsed
 
 if TYPE_CHECKING:
     from danqing.engine.calls import Track
@@ -113,7 +113,7 @@ def requests(request: GenerateRequest, args: dict[str, Any]) -> list[GenerateReq
         if "sampler" in fields:
             fields["sampler"], schedule = catalog.split_sampler(fields["sampler"], fields.get("scheduler"))
             fields["scheduler"] = schedule
-        made = GenerateRequest.model_validate({**alone(request).model_dump(), **fields})
+        made = parsed({**alone(request).model_dump(), **fields})
         found.append(made.resolved(source))
         if args["iterate_seed"]:
             seed += request.image_count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,10 @@ from danqing.engine.calls import Plan, Track
 from danqing.engine.live import Extent
 from danqing.engine.scripts import alternative, from_file, loopback, matrix, outpainting, plot, table, tiled_upscale
 from danqing.engine.scripts.darkroom import alone
+from danqing.errors import DanqingError
 from danqing.request import GenerateRequest, Script
+from danqing.request import checked as bounded
+from danqing.settings import Settings
 
 if TYPE_CHECKING:
     from danqing.engine.studio import Studio
@@ -88,6 +91,27 @@ def checked(script: Script) -> Script:
     row = table.by_name(script.name)
     known = {arg.name: arg.read(script.args.get(arg.name)) for arg in row.args if arg.name}
     return Script(name=row.name, args={**script.args, **known})
+
+
+def check_limits(request: GenerateRequest, limits: Settings) -> None:
+    """What a script's own text asks for (a line's options, an axis' values) lies within the limits of every request.
+
+    Raises:
+        DanqingError: arguments that do not fit, as of a request.
+    """
+    if request.script is None:
+        return
+    script = checked(request.script)
+    wanted: Iterable[GenerateRequest] = ()
+    if script.name == "prompts from file or textbox":
+        wanted = from_file.requests(request, script.args)
+    elif script.name == "x/y/z plot":
+        wanted = plot.requests(request, script.args).values()
+    count, most = 0, limits.get_int("limit_images")
+    for one in wanted:
+        count += bounded(one, limits).image_count
+        if count > most:
+            raise DanqingError("too_many_images", count=count, maximum=most)
 
 
 def measure(request: GenerateRequest) -> Extent:

@@ -14,6 +14,23 @@ SIDES = ("left", "right", "up", "down")
 FILLS = ("fill", "original", "latent noise", "latent nothing")
 CURVES = ("Aggressive", "Linear", "Lazy")
 
+TRUTHS = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off", "none", ""), False),
+}
+
+
+def truth(value: Any, field: str) -> bool:
+    """A switch as programs send it: true, 1 or a word; "false" means what it says.
+
+    Raises:
+        DanqingError: `invalid_field`.
+    """
+    found = TRUTHS.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool | int | float):
+        raise DanqingError("invalid_field", field=field, reason="true or false")
+    return bool(found)
+
 
 @dataclass(frozen=True, slots=True)
 class Arg:
@@ -38,15 +55,13 @@ class Arg:
         kind = type(self.default)
         try:
             if kind is bool:
-                value = bool(value)
+                value = truth(value, self.label or self.name)
             elif kind in (int, float):
                 value = kind(float(value))
-            elif kind is str and self.choices is not None and isinstance(value, int) and not isinstance(value, bool):
-                value = self.choices[value]
             elif kind is str:
-                value = str(value)
+                value = self._chosen(value)
             elif kind is tuple:
-                value = tuple(str(one) for one in ([value] if isinstance(value, str) else value))
+                value = tuple(self._chosen(one) for one in ([value] if isinstance(value, str) else value))
         except (TypeError, ValueError, IndexError, OverflowError):
             raise DanqingError("invalid_field", field=self.label or self.name, reason=str(value)[:100]) from None
         if self.minimum is not None and self.maximum is not None and not self.minimum <= value <= self.maximum:
@@ -54,6 +69,20 @@ class Arg:
                 "out_of_range", field=self.label, value=value, minimum=self.minimum, maximum=self.maximum
             )
         return value
+
+    def _chosen(self, value: Any) -> str:
+        """A text; where there are choices one of them, by its number or by its name in any case."""
+        if self.choices is None:
+            return str(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if not (value == int(value) and 0 <= value < len(self.choices)):
+                raise ValueError(value)
+            return self.choices[int(value)]
+        found = next((one for one in self.choices if one.lower() == str(value).lower()), None)
+        if found is None:
+            wanted = "one of " + ", ".join(self.choices)
+            raise DanqingError("invalid_field", field=self.label or self.name, reason=wanted)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +237,7 @@ SCRIPTS: tuple[ScriptRow, ...] = (
 
 
 ALWAYS_ON: tuple[ScriptRow, ...] = (
+    ScriptRow("Extra options", BOTH, ()),
     ScriptRow(
         "Soft inpainting",
         IMAGE,
@@ -251,8 +281,10 @@ ALWAYS_ON: tuple[ScriptRow, ...] = (
             Arg("seed_resize_from_h", "Resize seed from height", 0, 0, 2048, 8),
         ),
     ),
+    ScriptRow("ControlNet", BOTH, ()),
 )
-"""Scripts that run with every request. Of these the API obeys soft inpainting; the request's own fields say the rest."""
+"""Scripts that run with every request. Of these the API obeys soft inpainting and ControlNet, whose arguments are units and
+not in this table; the request's own fields say the rest."""
 
 
 def of_plugins(always_on: bool) -> tuple[ScriptRow, ...]:
