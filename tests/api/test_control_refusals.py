@@ -41,6 +41,17 @@ def png() -> str:
         ({"module": "reference_only", "image": png(), "mask": "aGVsbG8="}, 422, "broken_image"),
         ({"module": "revision_clipvision", "image": png()}, 422, "preprocessor_absent"),
         ({"module": "reference_only", "image": png(), "union_control_type": "Nothing"}, 422, "invalid_field"),
+        ({"module": "reference_only", "image": [{"image": png()}, {"image": png()}]}, 422, "invalid_field"),
+        ({"module": "reference_only", "image": png(), "effective_region_mask": png()}, 422, "not_available"),
+        ({"module": "reference_only", "image": png(), "advanced_weighting": 5}, 422, "invalid_field"),
+        ({"module": "reference_only", "image": png(), "guidance_start": [1]}, 422, "invalid_field"),
+        (
+            {"module": "reference_only", "image": png(), "guidance_start": "0.9", "guidance_end": "0.1"},
+            422,
+            "invalid_field",
+        ),
+        ({"module": "reference_only", "image": png(), "pixel_perfect": "perhaps"}, 422, "invalid_field"),
+        ({"module": "reference_only", "image": png(), "resize_mode": 9}, 422, "invalid_field"),
     ],
 )
 def test_refused_by_name(server: Server, unit: dict[str, Any], status: int, code: str) -> None:
@@ -57,6 +68,36 @@ def test_refused_by_name(server: Server, unit: dict[str, Any], status: int, code
     assert answer.status_code == status, found
     assert found["error"] == "".join(word.capitalize() for word in code.split("_"))
     assert "images" not in found
+
+
+def control(server: Server, *units: Any) -> httpx.Response:
+    body = {"prompt": "a", "steps": 1, "seed": 1, "width": 64, "height": 64}
+    with server.client() as client:
+        return client.post(
+            "/sdapi/v1/txt2img", json={**body, "alwayson_scripts": {"ControlNet": {"args": list(units)}}}
+        )
+
+
+def test_a_unit_says_the_same_in_every_spelling(server: Server) -> None:
+    """Null and "" are nothing, numbers come as text, "false" is false; old names may repeat what the new ones say."""
+    unit = {"enabled": True, "module": "canny", "model": "danqing-mini-canny", "image": png(), "guidance_end": 1.0}
+    plain = control(server, unit).json()["images"]
+    nothing = dict.fromkeys(("resize_mode", "control_mode", "hr_option", "weight", "effective_region_mask"))
+    other = {
+        **unit,
+        **nothing,
+        **{"enabled": "true", "module": "Canny", "threshold_a": "", "weight": "1", "pixel_perfect": "false"},
+        **{"guidance": 1.0, "advanced_weighting": [], "model": "DANQING-mini-canny", "resize_mode": "1"},
+    }
+    assert control(server, None, {}, other).json()["images"] == plain
+    assert len(plain) == 2
+    off = {**unit, "enabled": "false", "module": "no such module"}
+    assert len(control(server, off).json()["images"]) == 1
+
+
+def test_what_is_no_unit_is_refused(server: Server) -> None:
+    found = control(server, "canny")
+    assert (found.status_code, found.json()["error"]) == (422, "InvalidField")
 
 
 def test_a_picture_that_somebody_else_handed_in_is_not_there(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from danqing.api.context import Context
 from danqing.api.fields import Drawing
 from danqing.api.script_args import always_on
+from danqing.engine.scripts.table import truth
 from danqing.errors import DanqingError
 from danqing.gallery import inputs
 from danqing.library.controls import NONE, Controls
@@ -33,6 +35,14 @@ ALIASES = {
 }
 """Old spellings."""
 
+LARGEST = 8192
+"""Of `processor_res`, beyond every slider."""
+
+NUMBERS = ("weight", "processor_res", "threshold_a", "threshold_b", "guidance_start", "guidance_end")
+SWITCHES = ("pixel_perfect", "low_vram", "save_detected_map", "inpaint_crop_input_image")
+NOT_DONE = ("effective_region_mask", "ipadapter_input")
+"""Would change the picture and are not built: anything but nothing is refused."""
+
 
 def control_units(fields: Drawing, context: Context) -> list[dict[str, Any]]:
     """The enabled units, as fields of `ControlUnit`; their pictures are stored.
@@ -42,10 +52,12 @@ def control_units(fields: Drawing, context: Context) -> list[dict[str, Any]]:
     """
     found = []
     for number, unit in enumerate(always_on(fields, "controlnet") or []):
-        if not isinstance(unit, Mapping):
+        if not unit:
             continue
+        if not isinstance(unit, Mapping):
+            raise DanqingError("invalid_field", field=f"controlnet[{number}]", reason="JSON object")
         values = spelled(unit, number)
-        if values.get("enabled"):
+        if truth(values.get("enabled") or False, f"controlnet[{number}].enabled"):
             found.append(_unit(values, number, context))
     return found
 
@@ -54,13 +66,13 @@ def spelled(unit: Mapping[str, Any], number: int) -> dict[str, Any]:
     """The unit under today's names.
 
     Raises:
-        DanqingError: `invalid_field`, when an old and a new name are both given.
+        DanqingError: `invalid_field`, when an old and a new name are both given and say two things.
     """
     values = dict(unit)
     for old, new in ALIASES.items():
         if values.get(old) is None:
             continue
-        if values.get(new) is not None:
+        if values.get(new) is not None and (values[new] != values[old] or new == "image"):
             raise DanqingError("invalid_field", field=f"controlnet[{number}].{old}", reason=f"{new} is given too")
         values[new] = values.pop(old)
     return values
@@ -69,35 +81,61 @@ def spelled(unit: Mapping[str, Any], number: int) -> dict[str, Any]:
 def _unit(values: Mapping[str, Any], number: int, context: Context) -> dict[str, Any]:
     from danqing.control import catalog
 
+    where = f"controlnet[{number}]"
     image, mask = pictures(values.get("image"), values.get("mask"))
     row = catalog.find(str(values.get("module") or "none"))
     model = str(values.get("model") or NONE)
-    if model == NONE and not row.model_free:
-        raise DanqingError("invalid_field", field=f"controlnet[{number}].model", reason=_models(context))
-    where = f"controlnet[{number}]"
+    if model.lower() == NONE.lower() and not row.model_free:
+        raise DanqingError("invalid_field", field=f"{where}.model", reason=_models(context))
+    for name in NOT_DONE:
+        if values.get(name):
+            raise DanqingError("not_available", feature=f"{where}.{name}")
     found: dict[str, Any] = {
         "module": row.name,
         "model": NONE if row.model_free else Controls(context.logins.data).find(model).title,
         "image": _kept(image, context) if image else "",
         "mask": _kept(mask, context) if mask else "",
-        "resize_mode": choice(values.get("resize_mode", RESIZE[1]), RESIZE, f"{where}.resize_mode", RESIZE_NAMES),
-        "control_mode": choice(values.get("control_mode", MODES[0]), MODES, f"{where}.control_mode"),
-        "hr_option": choice(values.get("hr_option", HIRES[0]), HIRES, f"{where}.hr_option"),
+        "resize_mode": choice(values.get("resize_mode"), RESIZE, f"{where}.resize_mode", RESIZE_NAMES, usual=RESIZE[1]),
+        "control_mode": choice(values.get("control_mode"), MODES, f"{where}.control_mode"),
+        "hr_option": choice(values.get("hr_option"), HIRES, f"{where}.hr_option"),
+        **{name: number_of(values[name], f"{where}.{name}") for name in NUMBERS if _given(values.get(name))},
+        **{name: truth(values[name], f"{where}.{name}") for name in SWITCHES if _given(values.get(name))},
     }
-    for name in ("weight", "processor_res", "threshold_a", "threshold_b", "guidance_start", "guidance_end"):
-        if values.get(name) is not None:
-            found[name] = values[name]
-    for name in ("pixel_perfect", "low_vram", "save_detected_map", "inpaint_crop_input_image"):
-        if values.get(name) is not None:
-            found[name] = bool(values[name])
+    if "processor_res" in found:
+        # Outside its slider a setting is the preprocessor's own default.
+        found["processor_res"] = int(found["processor_res"]) if -1 <= found["processor_res"] <= LARGEST else -1
     if values.get("union_control_type"):
         found["union_control_type"] = choice(
             str(values["union_control_type"]).replace(" ", ""), (UNKNOWN, *catalog.TYPES), f"{where}.union_control_type"
         )
-    if values.get("advanced_weighting"):
-        found["advanced_weighting"] = tuple(values["advanced_weighting"])
+    weights = values.get("advanced_weighting")
+    if _given(weights) and weights != []:
+        if not isinstance(weights, list):
+            raise DanqingError(
+                "invalid_field", field=f"{where}.advanced_weighting", reason="Input should be a valid list"
+            )
+        found["advanced_weighting"] = tuple(number_of(one, f"{where}.advanced_weighting") for one in weights)
     if found.get("guidance_start", 0) > found.get("guidance_end", 1):
         raise DanqingError("invalid_field", field=f"{where}.guidance_start", reason="is after guidance_end")
+    return found
+
+
+def _given(value: Any) -> bool:
+    return value is not None and value != ""
+
+
+def number_of(value: Any, field: str) -> float:
+    """A number, also one that comes as text.
+
+    Raises:
+        DanqingError: `invalid_field`.
+    """
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise DanqingError("invalid_field", field=field, reason="Input should be a valid number")
     return found
 
 
@@ -105,15 +143,20 @@ def _models(context: Context) -> str:
     return "one of " + (", ".join(row.title for row in Controls(context.logins.data).all()) or "-")
 
 
-def choice(value: Any, known: tuple[str, ...], field: str, more: Mapping[str, str] | None = None) -> str:
-    """One of `known`, by name in any case or by number.
+def choice(
+    value: Any, known: tuple[str, ...], field: str, more: Mapping[str, str] | None = None, usual: str = ""
+) -> str:
+    """One of `known`, by name in any case or by number; for nothing `usual`, else the first.
 
     Raises:
         DanqingError: `invalid_field`, with what there is.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= int(value) < len(known):
-        return known[int(value)]
+    if not _given(value):
+        return usual or known[0]
     text = str(value).strip().lower()
+    number = text.removesuffix(".0")
+    if not isinstance(value, bool) and number.isdecimal() and len(number) < 3 and int(number) < len(known):
+        return known[int(number)]
     for name in known:
         if text == name.lower():
             return name
@@ -123,9 +166,17 @@ def choice(value: Any, known: tuple[str, ...], field: str, more: Mapping[str, st
 
 
 def pictures(image: Any, mask: Any) -> tuple[str | None, str | None]:
-    """The base64 texts of a unit's picture and mask: a text, {image, mask}, [image, mask] or a list of such objects."""
-    if isinstance(image, list) and image:
+    """The base64 texts of a unit's picture and mask: a text, {image, mask}, [image, mask] or a list of one such object.
+
+    Raises:
+        DanqingError: `invalid_field`, also for several pictures: taking the first would be the wrong control.
+    """
+    if image == []:
+        image = None
+    if isinstance(image, list):
         first = image[0]
+        if len(image) > (1 if isinstance(first, Mapping) else 2):
+            raise DanqingError("invalid_field", field="controlnet.image", reason="one picture")
         if isinstance(first, Mapping):
             image = first
         else:
