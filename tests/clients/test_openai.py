@@ -75,6 +75,35 @@ def test_the_size_is_the_models_own(client: openai.OpenAI) -> None:
     assert opened(answer.data[0].b64_json).width >= 64  # type: ignore[index]
 
 
+def test_who_does_not_say_gets_address_and_content(client: openai.OpenAI) -> None:
+    (one,) = client.images.generate(prompt="a red circle", size="64x64", extra_body=FEW).data or ()  # type: ignore[call-overload]
+    assert one.url.startswith("http://127.0.0.1")
+    assert opened(one.b64_json).size == (64, 64)
+
+
+def test_formats(client: openai.OpenAI) -> None:
+    answer = client.images.generate(
+        model="gpt-image-1",
+        prompt="a red circle",
+        size="64x64",
+        output_format="webp",
+        output_compression=50,
+        background="opaque",
+        extra_body=FEW,  # type: ignore[call-overload]
+    )
+    assert opened(answer.data[0].b64_json).format == "WEBP"
+    assert answer.data[0].url is None
+
+
+def test_a_stream_ends_with_every_picture(client: openai.OpenAI) -> None:
+    asked = {"prompt": "a red circle", "n": 2, "size": "64x64", "extra_body": FEW}
+    events = list(client.images.generate(**asked, model="gpt-image-1", stream=True, partial_images=2))  # type: ignore[call-overload]
+    assert [event.type for event in events] == ["image_generation.completed"] * 2
+    whole = client.images.generate(**asked, response_format="b64_json")  # type: ignore[call-overload]
+    assert [event.b64_json for event in events] == [one.b64_json for one in whole.data]
+    assert events[0].usage.total_tokens == 0
+
+
 def test_edit_paints_what_is_transparent(client: openai.OpenAI) -> None:
     mask = Image.new("RGBA", (64, 64), (0, 0, 0, 255))
     mask.paste((0, 0, 0, 0), (0, 0, 24, 64))
@@ -110,8 +139,13 @@ def test_errors_are_the_packages_own(client: openai.OpenAI) -> None:
     two = [png(Image.new("RGB", (64, 64), colour)) for colour in ("navy", "teal")]
     with pytest.raises(openai.UnprocessableEntityError, match="one picture"):
         client.images.edit(image=two, prompt="x", extra_body={"steps": "1"})
-    with pytest.raises(openai.BadRequestError, match="n"):
+    with pytest.raises(openai.BadRequestError, match="n") as wrong:
         client.images.generate(prompt="x", n=0)
+    assert (wrong.value.param, wrong.value.type) == ("n", "invalid_request_error")
+    with pytest.raises(openai.UnprocessableEntityError, match="transparent"):
+        client.images.generate(prompt="x", background="transparent")
+    with pytest.raises(openai.UnprocessableEntityError, match="quality"):
+        client.images.generate(prompt="x", quality="finest")  # type: ignore[call-overload]
     with pytest.raises(openai.UnprocessableEntityError, match="picture"):
         client.images.create_variation(image=("a.png", b"no picture", "image/png"))
 
@@ -127,5 +161,8 @@ def test_the_key_is_a_token(login_server: Server) -> None:
         )
         assert opened(answer.data[0].b64_json).size == (64, 64)
         Tokens(login_server.data).revoke(row.id)
-        with pytest.raises(openai.AuthenticationError):
+        with pytest.raises(openai.AuthenticationError) as refused:
             known.models.list()
+    assert (refused.value.code, refused.value.type) == ("wrong_token", "invalid_request_error")
+    with client_of(login_server) as stranger, pytest.raises(openai.AuthenticationError):
+        stranger.images.generate(prompt="x")

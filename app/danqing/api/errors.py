@@ -46,6 +46,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorAnswer, "des
 """For the API's own description."""
 
 
+DIALECT = frozenset({"/v1/models", *(f"/v1/images/{name}" for name in ("generations", "edits", "variations"))})
+"""Paths at which errors have the OpenAI API's shape."""
+
+
 class ApiError(Exception):
     """A case whose exact words the WebUI's clients know.
 
@@ -73,6 +77,13 @@ def four_keys(error: str, detail: str, errors: str) -> dict[str, str]:
     return {"error": error, "detail": detail, "body": "", "errors": errors}
 
 
+def in_dialect(status: int, message: str, code: str | None = None, param: str | None = None) -> Response:
+    """An error as the OpenAI API tells it."""
+    status = status if status >= 400 else 500
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return SafeJson({"error": {"message": message, "type": kind, "param": param, "code": code}}, status)
+
+
 def answer_to(error: DanqingError, language: Language) -> Response:
     """The response that tells `error` in `language`."""
     text = error.text(language)
@@ -85,6 +96,17 @@ def answer_to(error: DanqingError, language: Language) -> Response:
     # Statuses below 100 are exit codes: at a door they are our own fault.
     status = error.status if error.status >= 400 else 500
     return SafeJson(four_keys(name, text, text), status, headers)
+
+
+def answer_at(path: str, error: DanqingError, language: Language) -> Response:
+    """As `answer_to`, but in the OpenAI API's shape at its paths: for what is refused before a route is asked."""
+    answer = answer_to(error, language)
+    if path not in DIALECT:
+        return answer
+    told = in_dialect(answer.status_code, error.text(language), error.code)
+    if "retry-after" in answer.headers:
+        told.headers["Retry-After"] = answer.headers["retry-after"]
+    return told
 
 
 def language_of_request(request: Request) -> Language:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -18,7 +19,7 @@ from starlette.responses import RedirectResponse, Response
 
 from danqing.api.auth import COOKIE, OWNER_KEY, SCOPES_KEY, VISITOR_KEY, Logins, Visitor
 from danqing.api.backoff import network
-from danqing.api.errors import App, Message, Receive, SafeJson, Scope, Send, answer_to, four_keys
+from danqing.api.errors import DIALECT, App, Message, Receive, SafeJson, Scope, Send, answer_at, four_keys, in_dialect
 from danqing.api.rates import Rates
 from danqing.api.tokens import DRAW, METRICS, READ
 from danqing.errors import DanqingError, language_of_headers
@@ -37,6 +38,9 @@ METRICS_PATH = "/metrics"
 API_PATHS = frozenset({METRICS_PATH, "/openapi.json", "/docs", "/redoc", "/login", "/logout", "/healthz", "/readyz"})
 API_PREFIXES = ("/sdapi/", "/v1/", "/controlnet/", "/internal/", "/pictures/", "/sd_extra_networks/", SHARED)
 """What is open to programs: tokens and users of the role `api`. All else is the page."""
+
+ROOMY = ("/sdapi/", "/v1/", "/controlnet/", "/internal/")
+SLASHES = re.compile(r"/{2,}")
 
 CLOSED = (
     *(f"/gradio_api/{name}" for name in ("vibe", "undo-vibe", "proxy", "process_recording", "dev/")),
@@ -63,6 +67,7 @@ SECURITY_HEADERS = {
     ),
 }
 
+SQUEEZED = ("/sdapi/", "/controlnet/", "/internal/")
 GZIP_FROM = 1000
 """Bytes; shorter answers are sent as they are."""
 
@@ -77,6 +82,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope["path"] = plain_path(scope["path"])
         start, status = time.perf_counter(), 0
 
         async def sealed(message: Message) -> None:
@@ -190,16 +196,28 @@ class Guard:
             raise DanqingError("proxied")
 
     def _refuse(self, error: DanqingError, connection: HTTPConnection) -> Response:
+        path = connection.scope["path"]
         if error.code == "wrong_password":
-            return SafeJson(four_keys("HTTPException", "Incorrect username or password", ""), 401)
-        return answer_to(error, language_of_headers(connection.headers))
+            return unknown_visitor(path, "Incorrect username or password")
+        return answer_at(path, error, language_of_headers(connection.headers))
 
     def _ask(self, scope: Scope, connection: HTTPConnection) -> Response:
         """People are sent to the login page, programs get the 401 that they know."""
         page = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
         if page and "text/html" in connection.headers.get("accept", ""):
             return RedirectResponse("/login?next=" + quote(scope["path"]), 303, {"Cache-Control": "no-store"})
-        return SafeJson(four_keys("HTTPException", "Not authenticated", ""), 401)
+        return unknown_visitor(scope["path"], "Not authenticated")
+
+
+def unknown_visitor(path: str, words: str) -> Response:
+    """401 in the words and the shape that the programs of a path know."""
+    return in_dialect(401, words) if path in DIALECT else SafeJson(four_keys("HTTPException", words, ""), 401)
+
+
+def plain_path(path: str) -> str:
+    """A path of the API without the slashes that programs add by putting addresses together: "//sdapi/v1/options/"."""
+    plain = SLASHES.sub("/", path).rstrip("/")
+    return plain if path != plain and plain.startswith(ROOMY) else path
 
 
 def is_open(scope: Scope) -> bool:
@@ -286,7 +304,8 @@ class BodyLimit:
 
         def refusal() -> Response:
             shown = int(said) if said.isdigit() else size
-            return answer_to(DanqingError("body_too_large", size=max(shown, size), maximum=self.maximum), language)
+            error = DanqingError("body_too_large", size=max(shown, size), maximum=self.maximum)
+            return answer_at(scope["path"], error, language)
 
         async def counted() -> Message:
             nonlocal size, over
@@ -321,7 +340,7 @@ class Squeeze:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wanted = scope["type"] == "http" and "gzip" in Headers(scope=scope).get("accept-encoding", "")
-        if not wanted or not scope["path"].startswith("/sdapi/"):
+        if not wanted or not scope["path"].startswith(SQUEEZED):
             await self.app(scope, receive, send)
             return
         held: Message | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import re
 import time
 from collections.abc import Callable, Coroutine
@@ -12,30 +13,43 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from danqing.api import images
 from danqing.api.body import StrictRoute
 from danqing.api.context import Context
-from danqing.api.errors import ApiError, SafeJson, language_of_request
+from danqing.api.errors import ApiError, SafeJson, in_dialect, language_of_request
 from danqing.api.fields import Drawing, Img2Img, Txt2Img, example
 from danqing.api.translate import wish
 from danqing.api.waiting import finished
 from danqing.errors import DanqingError
+from danqing.gallery import inputs
 from danqing.gallery.store import Picture
 from danqing.jobs.model import Job
 
 ELSEWHERE = re.compile(r"(dall-e|gpt-image|chatgpt-image|gpt-)[\w.-]*")
 """Names of models that programs send because they know no other: the client's own model draws."""
 
-STEPS = {"low": 12, "medium": 20, "standard": 20, "auto": 20, "high": 35, "hd": 35}
+STEPS = {"low": 12, "medium": 20, "standard": 20, "auto": 20, "high": 35, "hd": 35, "xhigh": 50, "max": 50}
 """Sampling steps by quality."""
 
+BASE64_ONLY = ("gpt-image", "chatgpt-image")
+"""Models of the dialect whose answers hold base64 and no addresses."""
+
 FILES_LIMIT = 16
+
+NO_TOKENS = {
+    "input_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
+"""Nothing is counted here; programs of the dialect read the fields."""
 
 EDIT_STRENGTH, VARIATION_STRENGTH = 0.75, 0.6
 
@@ -51,13 +65,16 @@ class ImageWish(BaseModel):
     size: str | None = None
     quality: str | None = None
     response_format: Literal["url", "b64_json"] | None = None
-    output_format: Literal["png"] | None = None
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
+    background: Literal["auto", "opaque", "transparent"] | None = None
+    stream: bool | None = False
     user: str | None = None
 
-    negative_prompt: str = ""
-    seed: int = -1
+    negative_prompt: str | None = ""
+    seed: int | None = -1
     steps: int | None = None
-    cfg_scale: float = 7.0
+    cfg_scale: float | None = 7.0
     sampler_name: str | None = None
     denoising_strength: float | None = None
 
@@ -80,25 +97,27 @@ class OpenAiRoute(StrictRoute):
             try:
                 return await handler(request)
             except DanqingError as error:
-                return _refusal(error.status, error.text(language_of_request(request)), error.code)
+                return _told(error, request)
             except ApiError as error:
-                return _refusal(error.status, error.text, None)
+                return in_dialect(error.status, error.text)
             except RequestValidationError as error:
                 row = error.errors()[0]
-                return _refusal(400, f"{'.'.join(str(part) for part in row['loc'][1:])}: {row['msg']}", "invalid_field")
+                # What is no JSON at all is told by its place, which is no field.
+                field = ".".join(str(part) for part in row["loc"][1:] if row["type"] != "json_invalid")
+                return in_dialect(400, f"{field or 'body'}: {row['msg']}", "invalid_field", field or None)
             except HTTPException as error:
                 cause = error.__cause__
                 if isinstance(cause, DanqingError):
-                    return _refusal(cause.status, cause.text(language_of_request(request)), cause.code)
-                return _refusal(error.status_code, str(error.detail), None)
+                    return _told(cause, request)
+                return in_dialect(error.status_code, str(error.detail))
 
         return shaped
 
 
-def _refusal(status: int, message: str, code: str | None) -> Response:
-    status = status if status >= 400 else 500
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return SafeJson({"error": {"message": message, "type": kind, "param": None, "code": code}}, status)
+def _told(error: DanqingError, request: Request) -> Response:
+    field = error.params.get("field")
+    text = error.text(language_of_request(request))
+    return in_dialect(error.status, text, error.code, None if field is None else str(field))
 
 
 class Dialect:
@@ -157,6 +176,12 @@ class Dialect:
     def _fields(self, body: ImageWish, request: Request, size: tuple[int, int] | None = None) -> dict[str, Any]:
         """The WebUI's fields."""
         context = self._context
+        if body.background == "transparent":
+            raise DanqingError("not_available", feature="background: transparent")
+        if body.quality and body.quality not in STEPS:
+            raise DanqingError("invalid_field", field="quality", reason="one of " + ", ".join(STEPS))
+        if body.response_format == "url" and body.output_format not in (None, "png"):
+            raise DanqingError("invalid_field", field="response_format", reason="one of b64_json")
         name = body.model or ""
         own = context.options.of(context.client(request))["sd_model_checkpoint"] or ""
         # A name that somebody gave is meant, unless it is one that no box can have.
@@ -167,10 +192,10 @@ class Dialect:
         batch = next(size for size in range(min(count, most), 0, -1) if count % size == 0)
         return {
             "prompt": body.prompt,
-            "negative_prompt": body.negative_prompt,
+            "negative_prompt": body.negative_prompt or "",
             "seed": body.seed,
             "steps": STEPS.get(body.quality or "auto", 20) if body.steps is None else body.steps,
-            "cfg_scale": body.cfg_scale,
+            "cfg_scale": 7.0 if body.cfg_scale is None else body.cfg_scale,
             "sampler_name": body.sampler_name or "DPM++ 2M",
             "width": width,
             "height": height,
@@ -185,26 +210,65 @@ class Dialect:
         job = await context.service.submit(wanted.request, owner=context.owner(request), client=client, save=False)
         context.tell_job(request, job.id)
         job = await finished(context, job)
-        # Models of the dialect that were made later know base64 only.
-        form = body.response_format or ("b64_json" if (body.model or "").startswith("gpt-image") else "url")
-        rows = await asyncio.to_thread(self._rows, job, form, str(request.base_url))
-        return await asyncio.to_thread(SafeJson, {"created": int(time.time()), "data": rows})
+        kind = "image_generation" if isinstance(fields, Txt2Img) else "image_edit"
+        answer = self._streamed if body.stream else self._answered
+        return await asyncio.to_thread(answer, job, body, request, kind)
 
-    def _rows(self, job: Job, form: str, base: str) -> list[dict[str, str]]:
-        pictures = [self._context.service.gallery.get(picture) for picture in job.pictures]
-        return [_row(one, form, base) for one in pictures if one.infotext]
+    def _answered(self, job: Job, body: ImageWish, request: Request, kind: str) -> Response:
+        """One JSON."""
+        form, rows = _form(body), []
+        for picture in self._pictures(job):
+            address = {} if form == "b64_json" else {"url": f"{request.base_url}v1/images/{picture.id}"}
+            content = {} if form == "url" else {"b64_json": self._encoded(picture, body, request)}
+            rows.append(address | content)
+        return SafeJson({"created": int(time.time()), "data": rows})
+
+    def _streamed(self, job: Job, body: ImageWish, request: Request, kind: str) -> Response:
+        """Server-sent events, one for each finished picture; those of the dialect in between may be left out."""
+        wanted, lines = job.request, []
+        for picture in self._pictures(job):
+            told = {
+                "type": f"{kind}.completed",
+                "b64_json": self._encoded(picture, body, request),
+                "created_at": int(time.time()),
+                "size": f"{wanted.width}x{wanted.height}",
+                "quality": body.quality or "auto",
+                "background": "opaque",
+                "output_format": body.output_format or "png",
+                "usage": NO_TOKENS,
+            }
+            lines.append(f"event: {told['type']}\ndata: {json.dumps(told)}\n\n")
+        return Response("".join(lines), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    def _pictures(self, job: Job) -> list[Picture]:
+        """Those that were asked for: masks and maps carry no infotext."""
+        found = [self._context.service.gallery.get(picture) for picture in job.pictures]
+        return [one for one in found if one.infotext]
+
+    def _encoded(self, picture: Picture, body: ImageWish, request: Request) -> str:
+        """Base64 of a picture in the format that is asked for."""
+        png = picture.path.read_bytes()
+        if body.output_format in (None, "png"):
+            return base64.b64encode(png).decode("ascii")
+        quality = 100 if body.output_compression is None else max(1, body.output_compression)
+        options = {"samples_format": body.output_format, "jpeg_quality": quality, "webp_lossless": False}
+        return images.encode(png, picture.infotext, options, self._context.service.gallery.labels)
 
 
-def _row(picture: Picture, form: str, base: str) -> dict[str, str]:
-    if form == "url":
-        return {"url": f"{base}v1/images/{picture.id}"}
-    return {"b64_json": base64.b64encode(picture.path.read_bytes()).decode("ascii")}
+def _form(body: ImageWish) -> str:
+    """ "url" or "b64_json"; "" is both, for who does not say and whose model does not tell which it expects."""
+    name = body.model or ""
+    if body.response_format:
+        return body.response_format
+    if body.output_format not in (None, "png") or name.startswith(BASE64_ONLY):
+        return "b64_json"
+    return "url" if name.startswith("dall-e") else ""
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
     if text in (None, "", "auto"):
         return None
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", str(text))
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", str(text).lower())
     if match is None:
         raise DanqingError("invalid_field", field="size", reason="WIDTHxHEIGHT, such as 512x512")
     return int(match[1]), int(match[2])
@@ -226,8 +290,8 @@ async def _files(form: FormData, *names: str) -> list[bytes]:
 
 def _picture_and_mask(content: bytes, mask: bytes | None, limit: int) -> tuple[Image.Image, Image.Image | None]:
     """The picture as RGB, and white where it is to be painted anew: where the mask, else the picture, is transparent."""
-    picture = _opened(content, limit)
-    alpha = _alpha(_opened(mask, limit) if mask is not None else picture)
+    picture = inputs.opened(content, limit)
+    alpha = _alpha(inputs.opened(mask, limit) if mask is not None else picture)
     if mask is not None and alpha is None:
         raise DanqingError("invalid_field", field="mask", reason="a PNG with transparent places")
     if alpha is None:
@@ -237,21 +301,10 @@ def _picture_and_mask(content: bytes, mask: bytes | None, limit: int) -> tuple[I
 
 def _alpha(picture: Image.Image) -> Image.Image | None:
     """The alpha channel, None where nothing is transparent."""
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
+    if picture.mode != "RGBA":
         return None
-    alpha = picture.convert("RGBA").getchannel("A")
+    alpha = picture.getchannel("A")
     return alpha if alpha.getextrema()[0] == 0 else None
-
-
-def _opened(content: bytes, limit: int) -> Image.Image:
-    try:
-        picture = Image.open(io.BytesIO(content))
-        if picture.width * picture.height > limit:
-            raise DanqingError("broken_image", reason=f"more than {limit} pixels")
-        picture.load()
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DanqingError("broken_image", reason=str(error)[:200]) from None
-    return picture
 
 
 def _base64(picture: Image.Image) -> str:
