@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -107,6 +108,8 @@ def test_unknown_models_of_a_request(client: httpx.Client, sent: dict[str, Any])
         {"override_settings": {"sd_vae": "nope", "tiling": False, "emphasis": "Original"}},
         {"refiner_checkpoint": "None", "refiner_switch_at": 0.8},
         {"comments": {"a": 1}, "force_task_id": "task(x)", "do_not_save_grid": True},
+        {"override_settings": [], "alwayson_scripts": "", "comments": []},
+        {"override_settings": {"sd_vae": None, "jpeg_quality": None}},
     ],
     ids=str,
 )
@@ -184,7 +187,22 @@ def test_unknown_path_and_method_are_plain(client: httpx.Client) -> None:
     wrong = client.get("/sdapi/v1/txt2img")
     assert (wrong.status_code, wrong.json()) == (405, {"detail": "Method Not Allowed"})
     assert client.post("/sdapi/v1/samplers").status_code == 405
+    assert client.options("/sdapi/v1/txt2img").status_code == 405
     assert client.get("/no/such/page").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/sdapi/v1/samplers/", "//sdapi/v1/samplers", "//controlnet//version/"])
+def test_slashes_too_many(client: httpx.Client, server: Server, path: str) -> None:
+    plain = path.replace("//", "/").rstrip("/")
+    assert client.get(server.base_url + path).json() == client.get(server.base_url + plain).json()
+
+
+def test_json_that_does_not_say_so(client: httpx.Client) -> None:
+    """As scripts post it; a browser's plain text is no JSON."""
+    text = json.dumps({**SMALL, "steps": 1})
+    assert client.post("/sdapi/v1/txt2img", content=text).status_code == 200
+    plain = client.post("/sdapi/v1/txt2img", content=text, headers={"Content-Type": "text/plain"})
+    assert plain.status_code == 422
 
 
 def test_body_too_large(client: httpx.Client, server: Server) -> None:

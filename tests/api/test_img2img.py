@@ -59,9 +59,24 @@ def test_pictures_come_back_where_asked_for(client: httpx.Client) -> None:
     assert answer["parameters"]["init_images"] == [sent]
 
 
-@pytest.mark.parametrize("prefix", ["data:image/png;base64,", "data:image/jpeg;base64,", ""])
-def test_forms_of_base64(client: httpx.Client, prefix: str) -> None:
-    assert paint(client, init_images=[prefix + red()])["images"] == paint(client)["images"]
+@pytest.mark.parametrize(
+    "form",
+    [
+        "data:image/png;base64,{}",
+        "data:image/jpeg;base64,{}",
+        " DATA:application/octet-stream;charset=utf-8;base64,{}\n",
+        "{}",
+    ],
+)
+def test_forms_of_base64(client: httpx.Client, form: str) -> None:
+    assert paint(client, init_images=[form.format(red())])["images"] == paint(client)["images"]
+
+
+def test_base64_of_addresses_and_without_padding(client: httpx.Client) -> None:
+    text = base64_of(Image.effect_noise((64, 64), 90))
+    short = text.rstrip("=").translate(str.maketrans("+/", "-_"))
+    assert set("-_") & set(short)
+    assert paint(client, init_images=[short])["images"] == paint(client, init_images=[text])["images"]
 
 
 @pytest.mark.parametrize("resize_mode", [0, 1, 2, 3])
@@ -139,6 +154,7 @@ def test_without_a_picture(client: httpx.Client, images: list[str] | None) -> No
         ({"init_images": [red()], "mask": "aGVsbG8="}, "Invalid encoded image"),
         ({"init_images": [5]}, "init_images: base64 texts."),
         ({"init_images": [red()] * 3, "batch_size": 2}, "init_images: more than batch_size (2)."),
+        ({"init_images": [red()] * 2}, "init_images: more than batch_size (1)."),
         ({"init_images": [red()], "denoising_strength": 1.5}, "denoising_strength"),
         ({"init_images": [red()], "resize_mode": 9}, "resize_mode"),
         ({"init_images": [red()], "mask": red(), "inpainting_fill": 9}, "fill"),

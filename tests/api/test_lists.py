@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from danqing.api.lists import memory_of_device
 from tests.conftest import Server
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
@@ -79,6 +80,11 @@ def test_lists_have_the_webuis_shape(client: httpx.Client, name: str) -> None:
     assert shape(client.get(f"/sdapi/v1/{name}").json()) == shape(recorded(name))
 
 
+def test_real_esrgans_are_in_the_webuis_order(client: httpx.Client) -> None:
+    ours, theirs = client.get("/sdapi/v1/realesrgan-models").json(), recorded("realesrgan-models")
+    assert [(row["name"], row["scale"]) for row in ours] == [(row["name"], row["scale"]) for row in theirs]
+
+
 def test_options_are_the_webuis(client: httpx.Client) -> None:
     ours, theirs = client.get("/sdapi/v1/options").json(), recorded("options")
     assert list(ours) == list(theirs)
@@ -92,7 +98,7 @@ def test_options_are_the_webuis(client: httpx.Client) -> None:
 def test_scripts_and_their_arguments(client: httpx.Client) -> None:
     theirs = {(row["name"], row["is_img2img"]): row for row in recorded("script-info")}
     ours = {(row["name"], row["is_img2img"]): row for row in client.get("/sdapi/v1/script-info").json()}
-    assert {name for name, _ in theirs} - {name for name, _ in ours} <= {"extra options", "hypertile"}
+    assert {name for name, _ in theirs} - {name for name, _ in ours} <= {"hypertile"}
     for key in ours.keys() & theirs.keys():
         ours_labels, their_labels = ([arg["label"] for arg in rows[key]["args"]] for rows in (ours, theirs))
         assert ours_labels == their_labels, key
@@ -136,10 +142,26 @@ def test_memory(client: httpx.Client) -> None:
     assert told["cuda"] == {"error": "unavailable"}
 
 
+def test_memory_of_a_gpu() -> None:
+    """The engine's numbers in the WebUI's shape (spec 3)."""
+    told = memory_of_device({"engine_device_bytes": 16.0, "engine_device_free": 10.0, "engine_memory_active_peak": 5.0})
+    assert told["system"] == {"free": 10, "used": 6, "total": 16}
+    assert told["active"] == {"current": 0, "peak": 5}
+    assert list(told) == ["system", "active", "allocated", "reserved", "inactive", "events"]
+    assert told["events"] == {"retries": 0, "oom": 0}
+
+
 @pytest.mark.parametrize("kind", ["checkpoints", "vae", "loras", "embeddings"])
 def test_refreshing_is_allowed(client: httpx.Client, kind: str) -> None:
     answer = client.post(f"/sdapi/v1/refresh-{kind}")
     assert (answer.status_code, answer.json()) == (200, None)
+
+
+def test_control_is_among_the_scripts(client: httpx.Client) -> None:
+    """Programs look there whether they may send units."""
+    found = client.get("/sdapi/v1/scripts").json()
+    assert "controlnet" in found["txt2img"]
+    assert "controlnet" in found["img2img"]
 
 
 def test_gzip_and_time(client: httpx.Client) -> None:

@@ -50,6 +50,8 @@ def build(service: JobService, library: Library, settings: Settings, logins: Log
         docs_url=None,
         redoc_url=None,
         lifespan=lambda _: webhooks.running(),
+        # Scripts post JSON without saying so. What browsers may send is asked about its origin by the guard.
+        strict_content_type=False,
         middleware=_middlewares(settings, logins, metrics),
     )
     app.state.stopping = stopping

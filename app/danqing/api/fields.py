@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 NOT_NULL = ("prompt", "negative_prompt", "steps", "cfg_scale", "width", "height", "batch_size", "n_iter")
 """Fields that a picture cannot do without."""
@@ -17,6 +17,10 @@ TXT2IMG: dict[str, Any] = {"prompt": "a red circle", "steps": 4, "width": 64, "h
 IMG2IMG: dict[str, Any] = {**TXT2IMG, "init_images": [PIXELS], "denoising_strength": 0.6}
 EXTRAS: dict[str, Any] = {"upscaling_resize": 2, "upscaler_1": "Lanczos"}
 EXTRAS_BATCH: dict[str, Any] = {**EXTRAS, "imageList": [{"data": PIXELS, "name": "a.png"}]}
+
+
+Table = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value in ([], "") else value)]
+"""An object. Some languages write an empty one as an empty list, and forms as an empty text; the WebUI takes both."""
 
 
 def example(value: dict[str, Any]) -> ConfigDict:
@@ -56,20 +60,20 @@ class Drawing(BaseModel):
     s_tmax: float | None = None
     s_tmin: float | None = None
     s_noise: float | None = None
-    override_settings: dict[str, Any] | None = None
+    override_settings: Table | None = None
     override_settings_restore_afterwards: bool | None = True
     refiner_checkpoint: str | None = None
     refiner_switch_at: float | None = None
     disable_extra_networks: bool | None = False
     firstpass_image: str | None = None
-    comments: dict[str, Any] | None = None
+    comments: Table | None = None
     force_task_id: str | None = None
     sampler_index: str | None = "Euler"
     script_name: str | None = None
     script_args: list[Any] | None = []
     send_images: bool | None = True
     save_images: bool | None = False
-    alwayson_scripts: dict[str, Any] | None = {}
+    alwayson_scripts: Table | None = {}
     infotext: str | None = None
 
 
@@ -108,7 +112,7 @@ class Img2Img(Drawing):
     mask_blur: int | None = None
     mask_round: bool | None = True
     inpainting_fill: int | None = 0
-    inpaint_full_res: bool | int | None = True
+    inpaint_full_res: bool | None = True
     inpaint_full_res_padding: int | None = 0
     inpainting_mask_invert: int | None = 0
     initial_noise_multiplier: float | None = None

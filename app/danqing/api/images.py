@@ -19,23 +19,27 @@ from danqing.imaging import grid as sheets
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
 TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+OF_ADDRESSES = str.maketrans("-_", "+/")
+"""Base64's other alphabet, whose letters need no quoting in an address (RFC 4648, 5)."""
 
 
 def decode(text: str, *, urls: bool = False) -> bytes:
-    """The bytes of a base64 text, with or without a data prefix; with `urls` also of what an address gives.
+    """The bytes of a base64 text, with or without a data prefix and padding; with `urls` also of what an address gives.
 
     Raises:
         ApiError: in the WebUI's words, for an address where there must be none, and for what is no base64.
         DanqingError: `url_refused`.
     """
+    text = text.strip()
     if remote.is_address(text):
         if urls:
             return remote.fetched(text)
         raise ApiError(422, "HTTPException", "Requests not allowed")
-    if text.startswith("data:image/"):
+    if text[:5].lower() == "data:":
         text = text.partition(",")[2]
+    plain = "".join(text.split()).rstrip("=").translate(OF_ADDRESSES)
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ApiError(422, "HTTPException", "Invalid encoded image") from None
 

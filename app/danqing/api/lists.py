@@ -184,8 +184,9 @@ class Lists:
         return SafeJson([_extension(one) for one in found if one.origin != "shipped"])
 
     async def memory(self) -> Response:
-        """Bytes of RAM; the GPU belongs to the engine's process."""
-        return SafeJson({"ram": await asyncio.to_thread(memory_of_machine), "cuda": {"error": "unavailable"}})
+        """Bytes of RAM, and of the GPU as the engine told them last."""
+        stats = await asyncio.to_thread(self._context.service.stats)
+        return SafeJson({"ram": await asyncio.to_thread(memory_of_machine), "cuda": memory_of_device(stats)})
 
 
 def _extension(one: Info) -> dict[str, Any]:
@@ -268,3 +269,16 @@ def memory_of_machine() -> dict[str, Any]:
     except (OSError, ValueError, KeyError, IndexError) as error:
         return {"error": str(error)}
     return {"free": free, "used": pages * os.sysconf("SC_PAGE_SIZE"), "total": total}
+
+
+def memory_of_device(stats: Mapping[str, float]) -> dict[str, Any]:
+    """Bytes of the GPU in the WebUI's shape, from the numbers of the engine; `error` where there is none."""
+    told = {key.removeprefix("engine_"): int(value) for key, value in stats.items() if key.startswith("engine_")}
+    if "device_bytes" not in told:
+        return {"error": "unavailable"}
+    total, free = told["device_bytes"], told["device_free"]
+    found: dict[str, Any] = {"system": {"free": free, "used": total - free, "total": total}}
+    for word in ("active", "allocated", "reserved", "inactive"):
+        current = told.get(f"memory_{word}", 0)
+        found[word] = {"current": current, "peak": told.get(f"memory_{word}_peak", current)}
+    return found | {"events": {"retries": told.get("memory_retries", 0), "oom": told.get("memory_ooms", 0)}}

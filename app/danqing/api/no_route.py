@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from danqing.api.errors import SafeJson
 
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 Handlers = Mapping[str, Callable[..., Awaitable[Response]]]

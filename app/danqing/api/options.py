@@ -121,13 +121,20 @@ class Options:
         return self.table[key]
 
     def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values that may be set, each checked; restricted ones are left out.
+        """The values that may be set, each checked; restricted ones are left out, and so is null where it says nothing.
+
+        Programs in languages with types send null for every key that they do not set.
 
         Raises:
             ApiError: an unknown key.
             DanqingError: a value that does not fit.
         """
-        return {key: row.checked(value) for key, value in values.items() if not (row := self.row(key)).restricted}
+        told = {key: (self.row(key), value) for key, value in values.items()}
+        return {
+            key: row.checked(value)
+            for key, (row, value) in told.items()
+            if not row.restricted and (value is not None or row.default is None)
+        }
 
     def set(self, client: str, values: Mapping[str, Any]) -> None:
         """Keep `checked` values for `client`, on disk when this returns.
