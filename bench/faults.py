@@ -18,6 +18,12 @@ from bench.fault_box import Box, Clients, checked
 from bench.fault_kinds import FAULTS
 from bench.report import Cell, percentile, show
 
+MOST_GROWTH = 2.0
+"""Percent, from a tenth of a soak to its end."""
+
+LONG = 500
+"""Jobs of a soak whose growth is judged: in a shorter one allocators have not come to rest."""
+
 
 def kills(box: Box, count: int, clients: int, rng: random.Random) -> dict[str, Cell]:
     """The first row: kills under load."""
@@ -85,6 +91,18 @@ def chosen(options: argparse.Namespace) -> argparse.Namespace:
     return options
 
 
+def faults_in(rows: list[dict[str, Cell]]) -> list[str]:
+    """What must not be: jobs lost, drawn twice or failed without a word, files that do not open, memory that grows."""
+    found = [
+        f"{row['test']}: {row[what]} {what}"
+        for row in rows
+        for what in ("lost", "twice", "untold", "broken", "not indexed")
+        if row.get(what)
+    ]
+    grown = [row for row in rows if float(row.get("MB grown %") or 0) > MOST_GROWTH and int(row["jobs"] or 0) >= LONG]
+    return found + [f"{row['test']}: memory has grown by {row['MB grown %']:.1f} %" for row in grown]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=10, help="kills in all, of web and engine in turn")
@@ -107,6 +125,8 @@ def main() -> None:
         "names. Seconds are medians, from the kill."
     ]
     show("faults", "Faults", rows, notes, seed=options.seed)
+    if wrong := faults_in(rows):
+        raise SystemExit("\n".join(wrong))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Puts the tables of bench/out/ into docs/benchmarks*.md and the figures of the READMEs, between their `bench:` marks."""
+"""Puts the tables of bench/out/ into docs/benchmarks*.md and the figures of the READMEs, between their `bench:` marks.
+
+What was not measured on this machine stays as it is."""
 
 from __future__ import annotations
 
@@ -18,7 +20,15 @@ TITLES = {
     "overhead": ("Engine overhead", "引擎开销"),
     "start": ("Start", "启动"),
     "mini": ("danqing-mini: prompt following", "danqing-mini：按提示词作画"),
+    "sessions": ("Twenty sessions at once", "二十个会话同时使用"),
+    "fairness": ("Fair shares", "公平份额"),
+    "faults": ("Faults", "故障"),
+    "coldboot": ("Boot from a cold disk", "从冷磁盘启动"),
+    "loading": ("Loading a checkpoint of SD 1.5's size", "加载 SD 1.5 大小的模型"),
 }
+
+SUMMARY = ("serving", "overhead", "start", "mini")
+"""Benchmarks that the READMEs' figures come from."""
 
 Record = dict[str, Any]
 PREVIEW = "last user's first preview s"
@@ -32,7 +42,7 @@ def load(name: str) -> Record:
 def section(name: str, chinese: bool) -> str:
     """One benchmark's heading, command, table, notes and machine."""
     record = load(name)
-    heading = f"## {TITLES[name][chinese]}\n\n`.venv/bin/python -m bench {name}`\n"
+    heading = f"## {TITLES[name][chinese]}\n\n`.venv/bin/python -m bench {name}`\n\n"
     parts = [
         heading,
         markdown(record["rows"]),
@@ -80,6 +90,9 @@ def main() -> None:
         chinese = name.endswith(".zh-CN.md")
 
         def fill(match: re.Match[str], chinese: bool = chinese) -> str:
+            needed = SUMMARY if match[2] == "summary" else (match[2],)
+            if not all((OUT / f"{name}.json").is_file() for name in needed):
+                return match[0]
             made = summary(chinese) if match[2] == "summary" else section(match[2], chinese)
             return match[1] + made + match[3]
 

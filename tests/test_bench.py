@@ -11,6 +11,7 @@ import pytest
 
 from bench import __main__ as command
 from bench import publish, report
+from bench.faults import faults_in
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,12 +32,12 @@ def test_a_table_has_every_column_of_its_rows() -> None:
 
 def test_every_benchmark_is_there_documented_and_published() -> None:
     pages = [(ROOT / "docs" / name).read_text("utf-8") for name in ("benchmarks.md", "benchmarks.zh-CN.md")]
-    for name in command.ALL:
+    for name in (*command.ALL, *command.MORE):
         assert (ROOT / "bench" / f"{name}.py").is_file()
-        assert name in publish.TITLES
+        assert name in publish.TITLES or name in command.MORE
         for page in pages:
             assert f"| `{name}` |" in page
-            assert f"<!-- bench: {name} -->" in page
+            assert name not in publish.TITLES or f"<!-- bench: {name} -->" in page
 
 
 def test_an_unknown_benchmark_is_refused() -> None:
@@ -73,3 +74,12 @@ def test_the_peak_is_that_of_the_card() -> None:
     assert peak_of("Tesla T4") == 65
     assert peak_of("NVIDIA A10G") == 125
     assert peak_of("something new") is None
+
+
+def test_the_fault_bench_names_what_must_not_be() -> None:
+    fine = {"test": "soak", "jobs": 2000, "lost": 0, "twice": 0, "untold": 0, "broken": 0, "MB grown %": 1.2}
+    assert faults_in([fine, fine | {"jobs": 50, "MB grown %": 9.0}]) == []
+    assert faults_in([fine | {"lost": 3}, fine | {"MB grown %": 2.5}]) == [
+        "soak: 3 lost",
+        "soak: memory has grown by 2.5 %",
+    ]
