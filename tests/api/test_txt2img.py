@@ -129,6 +129,10 @@ def test_grid_comes_with_save_images(client: httpx.Client, server: Server) -> No
     assert image_of(answer["images"][0]).size == (128, 128)
     assert len(list((server.data / "outputs" / "txt2img-images").glob("*/*-7.png"))) >= 1
     assert len(draw(client, batch_size=3)["images"]) == 3
+    asked = {"batch_size": 2, "save_images": True}
+    assert len(draw(client, **asked, override_settings={"return_grid": False})["images"]) == 2
+    column = draw(client, **asked, override_settings={"n_rows": 2})["images"][0]
+    assert image_of(column).size == (64, 128)
 
 
 def test_send_images_false(client: httpx.Client) -> None:

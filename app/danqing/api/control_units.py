@@ -9,6 +9,8 @@ from typing import Any
 from danqing.api.context import Context
 from danqing.api.fields import Drawing
 from danqing.api.script_args import always_on
+from danqing.control import catalog
+from danqing.control.catalog import Row
 from danqing.engine.scripts.table import truth
 from danqing.errors import DanqingError
 from danqing.gallery import inputs
@@ -79,11 +81,9 @@ def spelled(unit: Mapping[str, Any], number: int) -> dict[str, Any]:
 
 
 def _unit(values: Mapping[str, Any], number: int, context: Context) -> dict[str, Any]:
-    from danqing.control import catalog
-
     where = f"controlnet[{number}]"
     image, mask = pictures(values.get("image"), values.get("mask"))
-    row = catalog.find(str(values.get("module") or "none"))
+    row = preprocessor(str(values.get("module") or "none"))
     model = str(values.get("model") or NONE)
     if model.lower() == NONE.lower() and not row.model_free:
         raise DanqingError("invalid_field", field=f"{where}.model", reason=_models(context))
@@ -118,6 +118,17 @@ def _unit(values: Mapping[str, Any], number: int, context: Context) -> dict[str,
     if found.get("guidance_start", 0) > found.get("guidance_end", 1):
         raise DanqingError("invalid_field", field=f"{where}.guidance_start", reason="is after guidance_end")
     return found
+
+
+def preprocessor(name: str) -> Row:
+    """A preprocessor by its name or label in any case.
+
+    Raises:
+        DanqingError: `unknown_preprocessor`.
+    """
+    bare = name.strip().lower()
+    found = (row.name for row in catalog.rows() if bare in (row.name.lower(), row.label.lower()))
+    return catalog.find(next(found, name))
 
 
 def _given(value: Any) -> bool:

@@ -17,23 +17,28 @@ from danqing.gallery.store import Picture
 from danqing.jobs.model import Job
 from danqing.request import GenerateRequest
 
+OF_SHEETS = ("return_grid", "n_rows", "grid_background_color")
+"""Options that are obeyed while the WebUI draws."""
+
 
 def reply(fields: Drawing, job: Job, context: Context, options: Mapping[str, Any]) -> dict[str, Any]:
     """The whole answer for a finished job. Reads files and so belongs into a thread.
 
     Args:
-        options: of the client, without the overrides of the request: those end with the drawing.
+        options: of the client, without the overrides of the request: those end with the drawing, to which sheets belong.
     """
+    overrides = fields.override_settings or {}
+    sheets = {**options, **{key: overrides[key] for key in OF_SHEETS if overrides.get(key) is not None}}
     pictures = [context.service.gallery.get(picture) for picture in job.pictures]
     texts = [picture.infotext for picture in pictures if picture.infotext]
     # Masks and control maps carry no text; a script has made its own grid.
     plain = len(texts) == len(pictures) and job.request.script is None
-    sheet = plain and bool(fields.save_images) and options["return_grid"] and len(pictures) > 1
+    sheet = plain and bool(fields.save_images) and sheets["return_grid"] and len(pictures) > 1
     encoded: list[str] = []
     if fields.send_images is not False:
         pngs, labels = [picture.path.read_bytes() for picture in pictures], context.service.gallery.labels
         if sheet:
-            drawn = images.grid(pngs, job.request.batch_size, texts[0], options)
+            drawn = images.grid(pngs, job.request.batch_size, texts[0], sheets)
             encoded.append(images.encode(drawn, texts[0], options, labels))
         encoded += [images.encode(png, one.infotext, options, labels) for png, one in zip(pngs, pictures, strict=True)]
     told = info(fields, job, pictures, context)

@@ -297,7 +297,7 @@ def rows() -> tuple[Row, ...]:
 
 
 def find(name: str) -> Row:
-    """A preprocessor by its name or its label, also by the label without what stands in brackets, and in any case.
+    """A preprocessor by its name or its label, also by the label without what stands in brackets.
 
     Raises:
         DanqingError: `unknown_preprocessor`.
@@ -307,10 +307,6 @@ def find(name: str) -> Row:
             return row
     for row in ROWS:
         if name == row.label.partition(" (")[0]:
-            return row
-    bare = name.strip().lower()
-    for row in rows():
-        if bare in (row.name.lower(), row.label.lower()):
             return row
     raise DanqingError("unknown_preprocessor", name=name[:200], known=", ".join(row.name for row in ROWS))
 
