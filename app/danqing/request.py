@@ -130,11 +130,22 @@ class ControlUnit(Part):
     """What kind of map a ControlNet union is shown; "Unknown": the preprocessor's."""
 
 
+class StyleTexts(Part):
+    """What a style says of each prompt."""
+
+    prompt: str = ""
+    negative_prompt: str = ""
+
+
 class Script(Part):
-    """A selectable script. `args` are its arguments by name, checked by the script itself."""
+    """A selectable script. `args` are its arguments by name, checked by the script itself.
+
+    `styles` are put to the prompts of every picture that it asks for, when these are made.
+    """
 
     name: str
     args: dict[str, Any] = Field(default_factory=dict)
+    styles: tuple[StyleTexts, ...] = ()
 
 
 class Extras(Part):
@@ -162,7 +173,7 @@ class GenerateRequest(BaseModel):
     before the request is stored, so that a job drawn again after a restart gives the same picture. `model` is a title, name or
     hash from the library; "" is the box's default. `eta` and `s_*` None are the sampler's own defaults; `s_tmax` 0 is infinity.
     `rng` says whose random numbers make the noise: torch's CPU generator, or an NVIDIA GPU's ("GPU" and "NV" are the same here:
-    every device draws them alike). Styles are already part of the prompts.
+    every device draws them alike). Styles are already part of the prompts, but where a script makes prompts of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)

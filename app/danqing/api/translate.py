@@ -21,7 +21,7 @@ from danqing.engine import catalog
 from danqing.errors import DanqingError
 from danqing.gallery import infotext, inputs
 from danqing.library.networks import Networks
-from danqing.prompt.styles import styled, styles_of
+from danqing.prompt.styles import styled, styles_of, texts_of
 from danqing.request import GenerateRequest, checked, parsed, with_old_hires
 from danqing.upscale import catalog as upscalers
 
@@ -68,7 +68,12 @@ def request_of(
 ) -> GenerateRequest:
     """The request, names resolved as the WebUI does it, bounds not yet checked."""
     sampler, scheduler = catalog.split_sampler(fields.sampler_name or fields.sampler_index or "", fields.scheduler)
-    prompt, negative = with_styles(fields, fields.prompt, fields.negative_prompt, context, owner)
+    prompt, negative = fields.prompt or "", fields.negative_prompt or ""
+    script = selected_script(fields, context)
+    if script is None:
+        prompt, negative = with_styles(fields, prompt, negative, context, owner)
+    elif fields.styles:
+        script["styles"] = texts_of(fields.styles, styles_of(context.logins.data, owner))
     values: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative,
@@ -96,9 +101,9 @@ def request_of(
         **{name: getattr(fields, name) for name in ("s_churn", "s_tmin", "s_tmax", "s_noise")},
         **refiner(fields, context),
         "denoising_strength": fields.denoising_strength,
-        "script": selected_script(fields, context),
+        "script": script,
         "plugins": plugin_arguments(fields),
-        "control": control_units(fields, context),
+        "control": control_units(fields, context, maps=not options["control_net_no_detectmap"]),
         "options": drawing_options(options),
     }
     if isinstance(fields, Img2Img):

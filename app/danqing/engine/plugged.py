@@ -128,8 +128,9 @@ def script(request: GenerateRequest, name: str, args: Mapping[str, Any], studio:
     """
     from danqing.engine import plans
     from danqing.engine.passes import Scene
+    from danqing.engine.scripts.styling import styled
 
-    request = request.model_copy(update={"script": None})
+    request = styled(request.model_copy(update={"script": None}), request.script)
     told = {"name": name, "request": request, "args": args, "data": studio.data, "hold": studio.hold}
     for plugin, drawing in active().calls("danqing_draw_script", told):
         results = yield from driven(plugin, drawing, studio, track, past=False)

@@ -120,12 +120,21 @@ def styled(
     Raises:
         DanqingError: as `apply_styles`.
     """
-    by_name = {style.name: style for style in styles if not style.divider}
-    chosen = [by_name[name] for name in names if name in by_name]
+    chosen = _chosen(names, styles)
     return (
         apply_styles(prompt, [style.prompt for style in chosen], limit),
         apply_styles(negative_prompt, [style.negative_prompt for style in chosen], limit, "negative_prompt"),
     )
+
+
+def texts_of(names: Iterable[str], styles: Iterable[Style]) -> list[dict[str, str]]:
+    """What the styles of these names say, in the order of the names, for a script that makes prompts."""
+    return [{"prompt": style.prompt, "negative_prompt": style.negative_prompt} for style in _chosen(names, styles)]
+
+
+def _chosen(names: Iterable[str], styles: Iterable[Style]) -> list[Style]:
+    by_name = {style.name: style for style in styles if not style.divider}
+    return [by_name[name] for name in names if name in by_name]
 
 
 def extract_styles(prompt: str, negative_prompt: str, styles: Iterable[Style]) -> tuple[list[str], str, str]:

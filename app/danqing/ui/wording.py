@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from danqing.prompt.styles import styled, styles_of
+from danqing.prompt.styles import styled, styles_of, texts_of
 from danqing.prompt.terms import has_chinese
+from danqing.request import StyleTexts
 from danqing.ui.examples import MINI_SIZE
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from danqing.ui.context import UiContext
 
 
-def spoken(context: UiContext, request: GenerateRequest, boxes: Mapping[str, Any], owner: str) -> dict[str, str]:
-    """Both prompts of `request` as its owner hands them in. Blocks.
+def spoken(context: UiContext, request: GenerateRequest, boxes: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Both prompts of `request` as its owner hands them in, or its script with the styles of what it makes. Blocks.
 
     Raises:
         DanqingError: `text_too_long`, when styles make a prompt too long.
@@ -26,6 +27,10 @@ def spoken(context: UiContext, request: GenerateRequest, boxes: Mapping[str, Any
     if request.kind != "extras" and translates(context, request.model, str(boxes.get("translate") or "auto")):
         prompt = _english(context, prompt, boxes.get("english"))
         negative = _english(context, negative, boxes.get("english_negative"))
+    if names and request.script is not None:
+        styles = tuple(StyleTexts(**texts) for texts in texts_of(names, styles_of(context.data, owner)))
+        script = request.script.model_copy(update={"styles": styles})
+        return {"prompt": prompt, "negative_prompt": negative, "script": script.model_dump()}
     if names:
         prompt, negative = styled(prompt, negative, names, styles_of(context.data, owner), limit)
     return {"prompt": prompt, "negative_prompt": negative}

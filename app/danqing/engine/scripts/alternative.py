@@ -33,17 +33,16 @@ def size(request: GenerateRequest, args: dict[str, Any]) -> tuple[int, int]:
 
 def changed(request: GenerateRequest, args: dict[str, Any]) -> GenerateRequest:
     """The request with what the script overrides."""
-    found = alone(request)
+    changes: dict[str, Any] = {}
     if args["override_sampler"]:
-        found = found.model_copy(update={"sampler": "Euler"})
+        changes["sampler"] = "Euler"
     if args["override_prompt"]:
-        prompts = {"prompt": args["original_prompt"], "negative_prompt": args["original_negative_prompt"]}
-        found = found.model_copy(update=prompts)
+        changes |= {"prompt": args["original_prompt"], "negative_prompt": args["original_negative_prompt"]}
     if args["override_steps"]:
-        found = found.model_copy(update={"steps": int(args["decode_steps"])})
+        changes["steps"] = int(args["decode_steps"])
     if args["override_strength"]:
-        found = found.model_copy(update={"denoising_strength": 1.0})
-    return found
+        changes["denoising_strength"] = 1.0
+    return alone(request, **changes)
 
 
 def run(request: GenerateRequest, script: Script, studio: Studio, track: Track) -> Plan:

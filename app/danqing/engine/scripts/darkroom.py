@@ -14,6 +14,7 @@ from danqing.engine import plans
 from danqing.engine.calls import Call, Finished, Together, Track
 from danqing.engine.plans import Drawn
 from danqing.engine.protocol import ImageFacts
+from danqing.engine.scripts.styling import styled
 from danqing.request import GenerateRequest
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ Pairs = dict[str, str | int | float]
 
 
 def alone(request: GenerateRequest, **changes: Any) -> GenerateRequest:
-    """The request without its script."""
-    return request.model_copy(update={"script": None, **changes})
+    """The request without its script, whose styles its prompts have then."""
+    return styled(request.model_copy(update={"script": None, **changes}), request.script)
 
 
 def with_pairs(facts: ImageFacts, pairs: Pairs) -> ImageFacts:

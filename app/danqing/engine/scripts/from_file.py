@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from danqing.engine import catalog
 from danqing.engine.calls import Plan
 from danqing.engine.plans import hand_out
-from danqing.engine.scripts.darkroom import alone, drawn_all
+from danqing.engine.scripts.darkroom import drawn_all
+from danqing.engine.scripts.styling import styled
 from danqing.errors import DanqingError
 from danqing.request import RANDOM_SEED_MAX, GenerateRequest, Script, parsed
 
@@ -113,8 +114,8 @@ def requests(request: GenerateRequest, args: dict[str, Any]) -> list[GenerateReq
         if "sampler" in fields:
             fields["sampler"], schedule = catalog.split_sampler(fields["sampler"], fields.get("scheduler"))
             fields["scheduler"] = schedule
-        made = parsed({**alone(request).model_dump(), **fields})
-        found.append(made.resolved(source))
+        made = parsed({**request.model_dump(), "script": None, **fields})
+        found.append(styled(made.resolved(source), request.script))
         if args["iterate_seed"]:
             seed += request.image_count
     return found

@@ -25,8 +25,8 @@ def combinations(text: str, delimiter: str, put_at_start: bool) -> list[str]:
     first, *others = text.split(SEPARATOR)
     found = []
     for number in range(1 << len(others)):
-        chosen = [part.strip(" ,") for i, part in enumerate(others) if number & (1 << i)]
-        parts = [*chosen, first.strip(" ,")] if put_at_start else [first.strip(" ,"), *chosen]
+        chosen = [part.strip().strip(",") for i, part in enumerate(others) if number & (1 << i)]
+        parts = [*chosen, first] if put_at_start else [first, *chosen]
         found.append(JOINERS[delimiter].join(parts))
     return found
 
@@ -35,10 +35,13 @@ def requests(request: GenerateRequest, args: dict[str, Any]) -> list[GenerateReq
     """One picture for each combination; the last batch is filled as far as it goes."""
     field = "prompt" if args["prompt_type"] == "positive" else "negative_prompt"
     texts = combinations(getattr(request, field), args["delimiter"], args["put_at_start"])
-    seeds = [request.seed + (place if args["different_seeds"] else 0) for place in range(len(texts))]
+    # Pictures with one seed are told apart by the variation's, which counts on as in any job.
+    step = 1 if args["different_seeds"] else 0
     return [
-        alone(request, seed=seed, batch_size=1, n_iter=1, **{field: text})
-        for text, seed in zip(texts, seeds, strict=True)
+        alone(
+            request, seed=request.seed + step * i, subseed=request.subseed + i, batch_size=1, n_iter=1, **{field: text}
+        )
+        for i, text in enumerate(texts)
     ]
 
 

@@ -13,7 +13,8 @@ from danqing.engine.calls import Call, Finished, Plan
 from danqing.engine.plans import Drawn
 from danqing.engine.scripts import axes
 from danqing.engine.scripts.axes import Axis
-from danqing.engine.scripts.darkroom import alone, drawn_all, image_of, sheet, with_pairs
+from danqing.engine.scripts.darkroom import drawn_all, image_of, sheet, with_pairs
+from danqing.engine.scripts.styling import styled
 from danqing.errors import DanqingError
 from danqing.imaging import grid
 from danqing.request import GenerateRequest, Script
@@ -79,10 +80,10 @@ def request_of(request: GenerateRequest, args: dict[str, Any], plot: Plot, cell:
     Raises:
         DanqingError: a value that does not fit.
     """
-    made = alone(request)
+    made = request.model_copy(update={"script": None})
     for axis, values, index in zip(plot.axes, plot.values, cell, strict=True):
         made = axis.apply(made, values[index], values)
-    step = 0
+    made, step = styled(made, request.script), 0
     counts = [len(values) for values in plot.values]
     if args["vary_seeds_x"]:
         step += cell[0]
