@@ -95,6 +95,18 @@ def test_a_unit_says_the_same_in_every_spelling(server: Server) -> None:
     assert len(control(server, off).json()["images"]) == 1
 
 
+def test_options_of_control(server: Server) -> None:
+    unit = {"enabled": True, "module": "canny", "model": "danqing-mini-canny", "image": png()}
+    with server.client(cookies={"danqing_client": "control"}) as client:
+        assert client.get("/controlnet/settings").json() == {"control_net_unit_count": 3}
+        told = {"control_net_unit_count": 5, "control_net_no_detectmap": True, "control_net_allow_script_control": True}
+        assert client.post("/sdapi/v1/options", json=told).status_code == 200
+        assert client.get("/controlnet/settings").json() == {"control_net_unit_count": 5}
+        body = {"prompt": "a", "steps": 1, "width": 64, "height": 64}
+        answer = client.post("/sdapi/v1/txt2img", json={**body, "alwayson_scripts": {"controlnet": {"args": [unit]}}})
+        assert len(answer.json()["images"]) == 1
+
+
 def test_what_is_no_unit_is_refused(server: Server) -> None:
     found = control(server, "canny")
     assert (found.status_code, found.json()["error"]) == (422, "InvalidField")

@@ -46,8 +46,11 @@ NOT_DONE = ("effective_region_mask", "ipadapter_input")
 """Would change the picture and are not built: anything but nothing is refused."""
 
 
-def control_units(fields: Drawing, context: Context) -> list[dict[str, Any]]:
+def control_units(fields: Drawing, context: Context, maps: bool = True) -> list[dict[str, Any]]:
     """The enabled units, as fields of `ControlUnit`; their pictures are stored.
+
+    Args:
+        maps: whether the units may show their maps beside the pictures.
 
     Raises:
         DanqingError: `invalid_field`, which says what would fit; `unknown_control`, `unknown_module`, `broken_image`.
@@ -60,7 +63,7 @@ def control_units(fields: Drawing, context: Context) -> list[dict[str, Any]]:
             raise DanqingError("invalid_field", field=f"controlnet[{number}]", reason="JSON object")
         values = spelled(unit, number)
         if truth(values.get("enabled") or False, f"controlnet[{number}].enabled"):
-            found.append(_unit(values, number, context))
+            found.append(_unit(values, number, context) | ({} if maps else {"save_detected_map": False}))
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
 from starlette.responses import Response
 
 from danqing.api import images, no_route
@@ -29,8 +30,6 @@ from danqing.library.controls import NONE, Controls
 
 PREFIX = "/controlnet"
 VERSION = 3
-UNITS = 3
-"""Units that the WebUI's page shows unless it is told otherwise; a request may have any number."""
 
 
 class Detection(BaseModel):
@@ -67,15 +66,17 @@ class ControlLists:
     """What there is."""
 
     def __init__(self, context: Context) -> None:
+        self._context = context
         self._controls = Controls(context.logins.data)
 
     async def version(self) -> Response:
         """Of the extension's API."""
         return SafeJson({"version": VERSION})
 
-    async def settings(self) -> Response:
-        """How many units a page shows."""
-        return SafeJson({"control_net_unit_count": UNITS})
+    async def settings(self, request: Request) -> Response:
+        """How many units a page shows; a request may have any number."""
+        options = self._context.options.of(self._context.client(request))
+        return SafeJson({"control_net_unit_count": options["control_net_unit_count"]})
 
     async def models(self) -> Response:
         """ControlNets on disk, read anew each time."""

@@ -41,7 +41,7 @@ class Option:
     fixed: bool = False
     """It would change pictures and is not obeyed in this version: anything but the default is refused."""
     own: bool = False
-    """The WebUI has none of this name: a list for its clients tells it only where it is set."""
+    """The WebUI without extensions has none of this name: a list for its clients tells it only where it is set."""
 
     def checked(self, value: Any) -> Any:
         """`value`, when it fits: numbers within bounds, strings among the choices, the default's type.
