@@ -9,17 +9,20 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from danqing.engine.calls import Load
+from danqing.engine.calls import Load, Track, Work
+from danqing.engine.image_to_image import _canvas, canvas
 from danqing.engine.models import Model
+from danqing.engine.passes import Scene
 from danqing.imaging import masks, resize, soft
-from danqing.request import SoftInpainting
+from danqing.options import DrawOptions
+from danqing.request import GenerateRequest, Inpaint, SoftInpainting
 
 from .conftest import Bench
 
@@ -132,3 +135,50 @@ def walked(
         clean = blend(x - (uncond + request["cfg_scale"] * (cond - uncond)) * sigma, float(sigma))
         x = x + (x - clean) / sigma * (following - sigma)
     return x
+
+
+@pytest.mark.parametrize("fill", [0, 1])
+def test_a_mask_is_fitted_where_the_latent_is_stretched(fill: Literal[0, 1]) -> None:
+    """Resize mode 3 knows no mask: the WebUI fits it as mode 2 does, while the picture keeps its size."""
+    mask = Image.new("L", (160, 96))
+    mask.paste(255, (0, 0, 80, 96))
+    inpaint = Inpaint(mask="", blur_x=0, blur_y=0, fill=fill)
+    request = GenerateRequest(kind="img2img", width=64, height=64, resize_mode=3, inpaint=inpaint)
+    made = canvas(request, Image.new("RGB", (160, 96), "red"), mask, None)
+    assert made.image.size == (160, 96)
+    assert made.mask is not None
+    assert made.mask.size == (64, 64)
+    fitted = resize.resize_image(resize.FILL, mask, 64, 64)
+    assert np.array_equal(np.asarray(made.mask), np.asarray(fitted))
+
+
+def test_an_upscaler_enlarges_what_is_cut_out(shared_bench: Bench) -> None:
+    """upscaler_for_img2img counts for the part that "only masked" cuts out, and not for the rest."""
+    studio = shared_bench.workshop.studio
+    image = given("inputs/check160x96.png")
+    mask = Image.new("L", image.size)
+    mask.paste(255, (16, 16, 48, 48))
+    names = studio.hold(image), studio.hold(mask)
+    inpaint = Inpaint(mask=names[1], blur_x=0, blur_y=0, only_masked=True)
+    found = []
+    for upscaler in ("", "Nearest"):
+        request = GenerateRequest(
+            kind="img2img",
+            width=64,
+            height=64,
+            init_images=names[:1],
+            inpaint=inpaint,
+            options=DrawOptions(upscaler_for_img2img=upscaler),
+        )
+        walk, answer = _canvas(Scene(request, 0, studio, Track(1))), None
+        while True:
+            try:
+                call = walk.send(answer)
+            except StopIteration as stop:
+                found.append(np.asarray(stop.value.image))
+                break
+            assert isinstance(call, Work)
+            answer = call.run()
+    cut = image.convert("RGB").crop((16, 16, 48, 48))
+    assert np.array_equal(found[1], np.asarray(cut.resize((64, 64), Image.Resampling.NEAREST)))
+    assert np.array_equal(found[0], np.asarray(cut.resize((64, 64), Image.Resampling.LANCZOS)))

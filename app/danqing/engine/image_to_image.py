@@ -49,9 +49,16 @@ class Canvas:
 
 
 def canvas(
-    request: GenerateRequest, image: Image.Image, mask: Image.Image | None, latent: Image.Image | None
+    request: GenerateRequest,
+    image: Image.Image,
+    mask: Image.Image | None,
+    latent: Image.Image | None,
+    cut: Image.Image | None = None,
 ) -> Canvas:
-    """Input picture and mask as the pass wants them, upscalers apart. Blocks: it blurs and resizes."""
+    """Input picture and mask as the pass wants them, upscalers apart. Blocks: it blurs and resizes.
+
+    `cut`: what "only masked" cuts out of the picture, made larger by an upscaler.
+    """
     made = Canvas(resize.flattened(image, request.options.img2img_background_color))
     if request.inpaint is not None and mask is not None:
         _mask(request, request.inpaint, made, mask)
@@ -60,23 +67,34 @@ def canvas(
         made.image = resize.resize_image(request.resize_mode, made.image, request.width, request.height)
     if made.shown is not None:
         if made.shown.size != made.image.size:
-            made.shown = resize.resize_image(request.resize_mode, made.shown, *made.image.size)
+            made.shown = resize.resize_image(_mask_mode(request), made.shown, *made.image.size)
         made.whole = made.image
         if request.options.overlay_inpaint:
             made.over = masks.overlay(made.image, made.shown)
     if made.box is not None:
-        made.image = masks.cropped(made.image, made.box, request.width, request.height)
+        size = request.width, request.height
+        made.image = (
+            masks.cropped(made.image, made.box, *size) if cut is None else resize.placed(resize.FILL, cut, *size)
+        )
     if made.latent_mask is not None and request.inpaint is not None and request.inpaint.fill != FILL_ORIGINAL:
-        made.image = masks.filled(made.image, made.latent_mask)
+        mask = made.latent_mask
+        # A picture whose latent is resized has its own size still.
+        same = mask.size == made.image.size
+        made.image = masks.filled(made.image, mask if same else mask.resize(made.image.size))
     if request.options.img2img_color_correction:
         made.target = colour.target_of(made.image)
     return made
 
 
+def _mask_mode(request: GenerateRequest) -> int:
+    """Masks have no latent to be resized: there the WebUI fits and fills them."""
+    return resize.FILL if request.resize_mode == LATENT_RESIZE else request.resize_mode
+
+
 def _mask(request: GenerateRequest, inpaint: Inpaint, made: Canvas, mask: Image.Image) -> None:
     mask = masks.prepared(mask, inpaint.round, inpaint.invert, inpaint.blur_x, inpaint.blur_y)
     if not inpaint.only_masked:
-        made.mask = resize.resize_image(request.resize_mode, mask, request.width, request.height)
+        made.mask = resize.resize_image(_mask_mode(request), mask, request.width, request.height)
         made.shown = masks.whole_overlay_mask(made.mask)
         return
     made.box = masks.only_masked(mask.convert("L"), inpaint.padding, request.width, request.height)
@@ -132,7 +150,11 @@ def image_to_image(scene: Scene) -> Generator[Call, Any, Repainted]:
     drawn = yield from passes.with_faces(scene, drawn)
     if request.inpaint is not None and request.inpaint.soft is not None and repaint is not None:
         yield Work(lambda: _soften(request, made, result, latent, repaint))
-    painted: Repainted = yield Work(lambda: _finished(request, made, drawn, hands.model))
+    image: Image.Image = yield Work(lambda: _corrected(made, drawn))
+    if made.box is not None and made.over is not None and request.options.upscaler_for_img2img not in ("", "None"):
+        left, top, right, bottom = made.box
+        image = yield from _upscaled(scene, image, resize.CROP, (right - left, bottom - top))
+    painted: Repainted = yield Work(lambda: _finished(made, image, hands.model))
     return painted
 
 
@@ -142,24 +164,38 @@ def _canvas(scene: Scene) -> Generator[Call, Any, Canvas]:
         raise DanqingError("missing_picture", field="init_images")
     name = request.init_images[scene.index % request.batch_size % len(request.init_images)]
     image = studio.image(name)
-    upscaler = request.options.upscaler_for_img2img
-    if upscaler not in ("", "None") and (request.inpaint is None or not request.inpaint.only_masked):
-        image = yield from _upscaled(scene, image, upscaler)
     inpaint = request.inpaint
     mask = studio.image(inpaint.mask) if inpaint is not None and inpaint.mask else None
     latent = studio.image(inpaint.latent_mask) if inpaint is not None and inpaint.latent_mask else None
-    made: Canvas = yield Work(lambda: canvas(request, image, mask, latent))
+    cut = None
+    if request.options.upscaler_for_img2img not in ("", "None"):
+        box: Box | None = yield Work(lambda: _box(request, mask))
+        flat = resize.flattened(image, request.options.img2img_background_color)
+        if box is not None:
+            cut = yield from _upscaled(scene, flat.crop(box), resize.FILL, (request.width, request.height))
+        elif request.resize_mode != LATENT_RESIZE:
+            image = yield from _upscaled(scene, flat, request.resize_mode, (request.width, request.height))
+    made: Canvas = yield Work(lambda: canvas(request, image, mask, latent, cut))
     return made
 
 
-def _upscaled(scene: Scene, image: Image.Image, upscaler: str) -> Generator[Call, Any, Image.Image]:
-    """The picture at the size that its resize mode scales it to, where that is larger: the rest is cut or filled later."""
-    request = scene.request
-    flat = resize.flattened(image, request.options.img2img_background_color)
-    width, height = resize.inner_size(request.resize_mode, flat.size, request.width, request.height)
-    if request.resize_mode == LATENT_RESIZE or max(width / flat.width, height / flat.height) <= 1:
-        return image
-    pixels = yield from enlarged(scene.studio, request.options, upscaler, np.asarray(flat), width, height)
+def _box(request: GenerateRequest, mask: Image.Image | None) -> Box | None:
+    """What "only masked" cuts out of a picture of the mask's size."""
+    inpaint = request.inpaint
+    if inpaint is None or mask is None or not inpaint.only_masked:
+        return None
+    mask = masks.prepared(mask, inpaint.round, inpaint.invert, inpaint.blur_x, inpaint.blur_y)
+    return masks.only_masked(mask.convert("L"), inpaint.padding, request.width, request.height)
+
+
+def _upscaled(scene: Scene, image: Image.Image, mode: int, size: tuple[int, int]) -> Generator[Call, Any, Image.Image]:
+    """The picture at the size that a resize mode scales it to on its way to `size`; the rest is cut or filled later.
+
+    By the option's upscaler where it grows.
+    """
+    options = scene.request.options
+    inner = resize.inner_size(mode, image.size, *size)
+    pixels = yield from enlarged(scene.studio, options, options.upscaler_for_img2img, np.asarray(image), *inner)
     return Image.fromarray(pixels)
 
 
@@ -243,10 +279,12 @@ def _fitted(latent: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return torch.nn.functional.interpolate(latent[None], size=(height, width), mode="bilinear")[0]
 
 
-def _finished(request: GenerateRequest, made: Canvas, drawn: Pixels, model: Model) -> Repainted:
+def _corrected(made: Canvas, drawn: Pixels) -> Image.Image:
     image = Image.fromarray(drawn)
-    if made.target is not None:
-        image = colour.corrected(image, made.target)
+    return image if made.target is None else colour.corrected(image, made.target)
+
+
+def _finished(made: Canvas, image: Image.Image, model: Model) -> Repainted:
     bare = image if made.box is None or made.over is None else masks.pasted_back(image, made.box, made.over.size)
     image = masks.composed(image, made.over, made.box)
     return Repainted(np.asarray(image.convert("RGB")), made, model, bare)

@@ -175,12 +175,13 @@ def facts_of_request(
 
 def _besides(request: GenerateRequest, painted: Repainted) -> list[tuple[str, Pixels]]:
     from danqing.imaging import masks
+    from danqing.imaging.resize import FILL, resize_image
 
     shown = painted.canvas.shown
     found: list[tuple[str, Pixels]] = []
     if shown is not None and request.options.return_mask:
         found.append(("mask", np.asarray(shown.convert("RGB"))))
     if shown is not None and request.options.return_mask_composite:
-        fitted = shown if shown.size == painted.bare.size else shown.resize(painted.bare.size)
+        fitted = shown if shown.size == painted.bare.size else resize_image(FILL, shown, *painted.bare.size)
         found.append(("composite", np.asarray(masks.mask_composite(painted.bare, fitted))))
     return found
