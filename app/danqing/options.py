@@ -108,7 +108,17 @@ class DrawOptions(BaseModel):
     diffusion_tile_overlap: Annotated[int, Field(ge=0, le=2048)] = 64
 
     # Chosen always-on networks (the prompt's tags come on top).
+    extra_networks_default_multiplier: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 1.0
     sd_hypernetwork: str = "None"
     sd_lora: str = "None"
     face_restoration_model: str = "CodeFormer"
     code_former_weight: Unit = 0.5
+
+    # What an infotext says.
+    add_model_name_to_info: bool = True
+    add_model_hash_to_info: bool = True
+    add_vae_name_to_info: bool = True
+    add_vae_hash_to_info: bool = True
+    add_version_to_infotext: bool = True
+    lora_add_hashes_to_infotext: bool = True
+    textual_inversion_add_hashes_to_infotext: bool = True

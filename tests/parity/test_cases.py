@@ -95,6 +95,16 @@ LORA = "d13cb7648f32"
             "Version: v1.10.1",
         ),
         (
+            {"prompt": "a tiemb"},
+            {
+                **{"sd_vae": "tinyvae.safetensors", "sd_lora": "tinylora", "extra_networks_default_multiplier": 0.5},
+                **{"add_model_name_to_info": False, "add_vae_hash_to_info": False, "add_version_to_infotext": False},
+                **{"textual_inversion_add_hashes_to_infotext": False},
+            },
+            "a tiemb<lora:tinylora:0.5>\nSteps: 2, Sampler: Euler, Schedule type: Automatic, CFG scale: 3.0, Seed: 42, "
+            f'Size: 64x64, Model hash: dcb4c28710, VAE: tinyvae.safetensors, RNG: CPU, Lora hashes: "tinylora: {LORA}"',
+        ),
+        (
             {"sampler_name": "DPM2 a", "refiner_checkpoint": "tiny-sd15", "refiner_switch_at": 0.5},
             {
                 **{"rho": 7.0, "sigma_min": 0.1, "s_noise": 1.01, "eta_ancestral": 0.5, "skip_early_cond": 0.1},
@@ -104,7 +114,7 @@ LORA = "d13cb7648f32"
             "Skip Early CFG: 0.1, Version: v1.10.1",
         ),
     ],
-    ids=["hires", "refiner", "picture", "eta"],
+    ids=["hires", "refiner", "picture", "untold", "eta"],
 )
 def test_what_is_told_of_several_features_at_once(
     replay: Replay, body: dict[str, object], options: dict[str, object], told: str

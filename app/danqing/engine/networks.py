@@ -44,13 +44,19 @@ class Resolved:
 
 
 def resolve(
-    tags: Iterable[Tag], networks: Networks, *, always_lora: str = NONE, always_hypernetwork: str = NONE
+    tags: Iterable[Tag],
+    networks: Networks,
+    *,
+    always_lora: str = NONE,
+    always_hypernetwork: str = NONE,
+    strength: float = 1.0,
 ) -> Resolved:
     """The adapters of a prompt's tags. An unknown name or a strength that is no number is left out, with a note.
 
     Args:
         always_lora: the option sd_lora, a network that every prompt gets unless it names it itself.
         always_hypernetwork: the option sd_hypernetwork, likewise.
+        strength: of these two.
 
     Raises:
         DanqingError: `model_broken`, when a file cannot be read for its hash.
@@ -60,8 +66,8 @@ def resolve(
     for kind, name in (("lora", always_lora), ("hypernet", always_hypernetwork)):
         named = any(row[0] == kind and row[1][:1] == (name,) for row in rows)
         if name and name != NONE and not named and networks.find(kind, name) is not None:
-            rows.append((kind, (name, "1.0"), {}))
-            added += f"<{kind}:{name}:1.0>"
+            rows.append((kind, (name, str(strength)), {}))
+            added += f"<{kind}:{name}:{strength}>"
     adapters: list[Adapter] = []
     hashes: dict[str, str] = {}
     notes: list[DanqingError] = []

@@ -80,6 +80,7 @@ class Studio:
             self.networks,
             always_lora=options.sd_lora,
             always_hypernetwork=options.sd_hypernetwork,
+            strength=options.extra_networks_default_multiplier,
         )
 
     def remembered(self, key: Any, make: Callable[[], Made]) -> Made:

@@ -57,6 +57,16 @@ ORDER = (
 )
 """Spec 7.2; all other keys follow in their own order, then Version and User."""
 
+UNTOLD: Mapping[str, str] = {
+    "Model hash": "add_model_hash_to_info",
+    "Model": "add_model_name_to_info",
+    "VAE hash": "add_vae_hash_to_info",
+    "VAE": "add_vae_name_to_info",
+    "Lora hashes": "lora_add_hashes_to_infotext",
+    "TI hashes": "textual_inversion_add_hashes_to_infotext",
+}
+"""Keys that an option leaves out."""
+
 FILLED: Mapping[str, str | int | bool] = {
     "Clip skip": "1",
     "Hires resize-1": 0,
@@ -130,8 +140,10 @@ def _ordered(request: GenerateRequest, facts: ImageFacts, version: str) -> list[
     known |= facts.extra
     if not {"Eta", "Eta DDIM"} & facts.extra.keys():
         known |= _eta(request)
+    known |= {key: None for key, option in UNTOLD.items() if key in known and not getattr(request.options, option)}
     rest = [(key, value) for key, value in known.items() if key not in ORDER]
-    return [(key, known[key]) for key in ORDER if key in known] + rest + [("Version", version)]
+    last = version if request.options.add_version_to_infotext else None
+    return [(key, known[key]) for key in ORDER if key in known] + rest + [("Version", last)]
 
 
 def _variation(request: GenerateRequest, facts: ImageFacts) -> dict[str, Printable]:

@@ -81,6 +81,7 @@ _MODEL = {
     "sdxl_crop_left": ("SDXL: crop from the left", "SDXL 左侧裁剪"),
     "sdxl_refiner_low_aesthetic_score": ("SDXL refiner: low score", "SDXL 精修：低美学分"),
     "sdxl_refiner_high_aesthetic_score": ("SDXL refiner: high score", "SDXL 精修：高美学分"),
+    "extra_networks_default_multiplier": ("Strength of the next two", "以下两项的强度"),
     "sd_hypernetwork": ("Hypernetwork for every picture", "始终使用的超网络"),
     "sd_lora": ("LoRA for every picture", "始终使用的 LoRA"),
     "face_restoration_model": ("Face restorer", "面部修复模型"),
@@ -101,6 +102,15 @@ _SPEED = {
     ),
     "diffusion_tile_overlap": ("Overlap of those tiles", "绘制分块重叠"),
 }
+_TOLD = {
+    "add_model_name_to_info": ("The model's name", "模型名称"),
+    "add_model_hash_to_info": ("The model's hash", "模型哈希"),
+    "add_vae_name_to_info": ("The VAE's name", "VAE 名称"),
+    "add_vae_hash_to_info": ("The VAE's hash", "VAE 哈希"),
+    "add_version_to_infotext": ("The version", "版本号"),
+    "lora_add_hashes_to_infotext": ("Hashes of LoRAs", "LoRA 哈希"),
+    "textual_inversion_add_hashes_to_infotext": ("Hashes of embeddings", "embedding 哈希"),
+}
 
 GROUPS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("Prompts", "提示词"): tuple(_PROMPT),
@@ -110,6 +120,7 @@ GROUPS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("Hires fix and refiner", "高分辨率修复与精修"): tuple(_SECOND),
     ("Models", "模型"): tuple(_MODEL),
     ("Speed and memory", "速度与显存"): tuple(_SPEED),
+    ("What a picture's parameters say", "生成参数的内容"): tuple(_TOLD),
 }
 
 OPTIONS: Mapping[str, tuple[str, str]] = {
@@ -120,5 +131,6 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
     **_SECOND,
     **_MODEL,
     **_SPEED,
+    **_TOLD,
 }
 """All of them, by key."""
