@@ -83,6 +83,23 @@ def test_arguments_that_do_not_fit(client: httpx.Client, args: list[Any], words:
     assert words in body["detail"]
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"script_name": "SD upscale", "script_args": ["", 64, "Nearest", 4.0]},
+        {"script_name": "SD upscale", "script_args": ["", 256, "None"]},
+        {"script_name": "Poor man's outpainting", "script_args": [256, 4, "fill", ["left"]]},
+    ],
+    ids=str,
+)
+def test_tiles_have_a_limit(client: httpx.Client, sent: dict[str, Any]) -> None:
+    """An overlap as wide as a tile would make one of every pixel."""
+    picture = base64_of(Image.new("RGB", (512, 512), "navy"))
+    body = {**SMALL, "init_images": [picture], "denoising_strength": 0.5, **sent}
+    found = assert_four_keys(client.post("/sdapi/v1/img2img", json=body), 422)
+    assert (found["error"], "1024" in found["detail"]) == ("TooManyImages", True)
+
+
 @pytest.mark.parametrize("args", [["false", "False", "Positive", "COMMA", "0"], [0, None, 0, 0.0]], ids=str)
 def test_arguments_in_other_types(client: httpx.Client, args: list[Any]) -> None:
     plain = draw(client, prompt="a|b", script_name="Prompt matrix")["images"]

@@ -15,12 +15,17 @@ from danqing.engine.calls import Call, Finished, Together, Track
 from danqing.engine.plans import Drawn
 from danqing.engine.protocol import ImageFacts
 from danqing.engine.scripts.styling import styled
+from danqing.errors import DanqingError
+from danqing.imaging.tiles import Tiling, tiling
 from danqing.request import GenerateRequest
 
 if TYPE_CHECKING:
     from danqing.engine.studio import Studio
 
 Pairs = dict[str, str | int | float]
+
+MOST_TILES = 1024
+"""Of one picture; each is drawn like a picture of its own."""
 
 
 def alone(request: GenerateRequest, **changes: Any) -> GenerateRequest:
@@ -51,6 +56,19 @@ def drawn_all(requests: Sequence[GenerateRequest], studio: Studio) -> Generator[
 
 def _maker(request: GenerateRequest, index: int, studio: Studio, track: Track) -> Generator[Call, Any, Drawn]:
     return plans.picture(request, index, studio, track)
+
+
+def tiles_of(size: tuple[int, int], tile: tuple[int, int], overlap: int) -> Tiling:
+    """The tiles of a picture.
+
+    Raises:
+        DanqingError: `too_many_images`, as where the overlap leaves nearly nothing of a tile.
+    """
+    plan = tiling(size, tile, overlap)
+    count = len(plan.lefts) * len(plan.tops)
+    if count > MOST_TILES:
+        raise DanqingError("too_many_images", count=count, maximum=MOST_TILES)
+    return plan
 
 
 def image_of(drawn: Drawn) -> Image.Image:

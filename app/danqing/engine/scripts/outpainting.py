@@ -11,7 +11,7 @@ from PIL import Image
 
 from danqing.engine.calls import Finished, Plan, Work
 from danqing.engine.plans import Drawn, picture
-from danqing.engine.scripts.darkroom import alone, image_of
+from danqing.engine.scripts.darkroom import alone, image_of, tiles_of
 from danqing.engine.scripts.table import FILLS
 from danqing.errors import DanqingError
 from danqing.imaging import outpaint, resize, tiles
@@ -105,7 +105,7 @@ def poor_mans(request: GenerateRequest, script: Script, studio: Studio, track: T
     inset = args["mask_blur"] * 2
     latent_mask = outpaint.new_area(image.size, by, (inset // 2, inset // 2))
     width, height = min(request.width, canvas.width), min(request.height, canvas.height)
-    plan = tiles.tiling(canvas.size, (width, height), args["pixels"])
+    plan = tiles_of(canvas.size, (width, height), args["pixels"])
     parts = [tiles.split(one, plan) for one in (canvas, mask, latent_mask)]
     for turn in range(request.image_count):
         seed, done = request.seed + turn, []

@@ -11,7 +11,7 @@ from PIL import Image
 
 from danqing.engine.calls import Finished, Plan, Work
 from danqing.engine.enlarging import enlarged
-from danqing.engine.scripts.darkroom import alone, drawn_all, image_of, with_pairs
+from danqing.engine.scripts.darkroom import alone, drawn_all, image_of, tiles_of, with_pairs
 from danqing.errors import DanqingError
 from danqing.imaging import resize, tiles
 from danqing.request import GenerateRequest, Script
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from danqing.engine.studio import Studio
 
 MULTIPLE = 8
+MOST_PIXELS = 2**27
+"""Of the enlarged picture, as of one that extras make."""
 
 
 def pictures(request: GenerateRequest, args: dict[str, Any]) -> int:
@@ -40,9 +42,11 @@ def run(request: GenerateRequest, script: Script, studio: Studio, track: Track) 
     }
     if args["upscaler"] != "None":
         width, height = (int(side * args["scale"]) // MULTIPLE * MULTIPLE for side in image.size)
+        if width * height > MOST_PIXELS:
+            raise DanqingError("too_many_pixels", width=width, height=height, maximum=MOST_PIXELS)
         pixels = yield from enlarged(studio, request.options, args["upscaler"], np.asarray(image), width, height)
         image = Image.fromarray(pixels)
-    plan = tiles.tiling(image.size, (request.width, request.height), args["overlap"])
+    plan = tiles_of(image.size, (request.width, request.height), args["overlap"])
     cut = tiles.split(image, plan)
     names = [studio.hold(tile) for tile in cut]
     size = request.batch_size
