@@ -122,6 +122,15 @@ def test_info(picture: Path) -> None:
     assert told["items"] == {}
 
 
+def test_info_of_another_programs_picture(tmp_path: Path) -> None:
+    path = tmp_path / "comfy.png"
+    chunk = PngImagePlugin.PngInfo()
+    chunk.add_text("workflow", '{"nodes": []}')
+    Image.new("RGB", (8, 8)).save(path, pnginfo=chunk)
+    told = danqing("info", str(path))
+    assert (told.returncode, "made with ComfyUI" in told.stdout) == (0, True)
+
+
 def test_info_of_what_holds_none(tmp_path: Path) -> None:
     plain = tmp_path / "plain.png"
     Image.new("RGB", (8, 8)).save(plain)

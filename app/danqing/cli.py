@@ -135,10 +135,13 @@ def info(
     except OSError as error:
         raise DanqingError("cannot_read", path=str(file), reason=error.strerror or str(error)) from None
     text, items = infotext.read_image(content)
+    program = infotext.maker_of(items)
     if as_json:
         typer.echo(json.dumps({"info": text, "items": items, "parameters": infotext.parse(text)}, ensure_ascii=False))
     elif text:
         typer.echo(text)
+    elif program:
+        typer.echo(DanqingError("foreign_infotext", path=str(file), program=program).text(environment_language()))
     else:
         raise DanqingError("no_infotext", path=str(file))
 

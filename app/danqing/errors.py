@@ -308,6 +308,12 @@ KINDS: Mapping[str, ErrorKind] = _rows(
     ),
     ("no_infotext", 2, "{path} holds no infotext.", "{path} 中没有生成参数。"),
     (
+        "foreign_infotext",
+        2,
+        "{path} was made with {program} and holds its settings in that program's form; --json shows them.",
+        "{path} 由 {program} 生成，其中的参数是该软件自己的格式；加 --json 可查看。",
+    ),
+    (
         "data_locked",
         2,
         "Another Danqing is using {path}. Stop it or choose another --data.",

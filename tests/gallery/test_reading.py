@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from danqing.errors import DanqingError
 from danqing.gallery import png
-from danqing.gallery.infotext import read_image
+from danqing.gallery.infotext import maker_of, read_image
 from danqing.gallery.reading import encode_user_comment
 
 TEXT = "一只猫, é 😀\nNegative prompt: bad\nSteps: 1, Sampler: Euler, Seed: 2"
@@ -72,6 +72,21 @@ def test_png_chunk_behind_the_pixels() -> None:
 )
 def test_exif_user_comment(kind: str, comment: bytes) -> None:
     assert read_image(with_exif(kind, comment)) == (TEXT, {})
+
+
+@pytest.mark.parametrize(
+    ("texts", "program"),
+    [
+        ({"prompt": '{"3": {"class_type": "KSampler"}}', "workflow": '{"nodes": []}'}, "ComfyUI"),
+        ({"invokeai_metadata": '{"positive_prompt": "a cat"}'}, "InvokeAI"),
+        ({"Dream": '"a cat" -s 50 -S 1'}, "InvokeAI"),
+        ({"Software": "NovelAI", "Comment": "no json"}, "NovelAI"),
+        ({"Software": "Photoshop", "prompt": "words"}, ""),
+    ],
+)
+def test_pictures_of_other_programs(texts: dict[str, str], program: str) -> None:
+    text, items = read_image(png.encode(bytes(192), 8, 8, texts))
+    assert (text, maker_of(items)) == ("", program)
 
 
 def test_exif_ascii_and_gif_comment() -> None:

@@ -258,7 +258,9 @@ def _course(spec: SampleSpec, way: _Way, draw: Callable[[], torch.Tensor], noise
         )
     brownian = None
     if noise is not None and row.brownian:
-        path = noise.brownian(spec.shape, way.whole, shared=not spec.options.no_dpmpp_sde_batch_determinism)
+        # k-diffusion's own path spans what is walked, the WebUI's the whole schedule.
+        own = spec.options.no_dpmpp_sde_batch_determinism
+        path = noise.brownian(spec.shape, way.levels if own else way.whole, shared=not own)
         device = spec.view.device
         brownian = lambda high, low: placed(path(high, low), device)  # noqa: E731
     return Course(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from danqing import __version__
 from danqing.engine.catalog import NO_ETA as NO_ETA
+from danqing.gallery.reading import maker_of as maker_of
 from danqing.gallery.reading import read_image as read_image
 from danqing.prompt import emphasis
 from danqing.request import old_first_size

@@ -40,6 +40,15 @@ _NOT_TEXT = frozenset(
 )
 """Spec 3: what the png-info route leaves out of its items."""
 
+_MAKERS = (
+    ("workflow", '"nodes"', "ComfyUI"),
+    ("prompt", '"class_type"', "ComfyUI"),
+    *((key, "{", "InvokeAI") for key in ("invokeai_metadata", "invokeai_graph", "sd-metadata")),
+    ("Dream", "-s", "InvokeAI"),
+    ("Software", "NovelAI", "NovelAI"),
+)
+"""Key of a text, words that it holds, and the program that writes it."""
+
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 
 _NOVELAI_SAMPLERS = {
@@ -68,6 +77,11 @@ def read_image(data: bytes, limit_pixels: int = LIMIT_PIXELS) -> tuple[str, dict
     return decoded(data, limit_pixels, _texts)
 
 
+def maker_of(items: Mapping[str, str]) -> str:
+    """The program whose own settings stand among a picture's texts; "" where none is known by them."""
+    return next((program for key, words, program in _MAKERS if words in items.get(key, "")), "")
+
+
 def decoded(data: bytes, limit_pixels: int, use: Callable[[Image.Image], T], formats: tuple[str, ...] = FORMATS) -> T:
     """What `use` makes of a picture from outside, which is decoded whole.
 
@@ -85,6 +99,8 @@ def decoded(data: bytes, limit_pixels: int, use: Callable[[Image.Image], T], for
         return use(image)
     except DanqingError:
         raise
+    except Image.DecompressionBombError:
+        raise DanqingError("broken_image", reason=f"more than {limit_pixels} pixels") from None
     except UnidentifiedImageError:
         raise DanqingError("broken_image", reason=f"it is none of {', '.join(FORMATS)}") from None
     except Exception as error:  # noqa: BLE001 - a decoder may raise anything on hostile bytes
