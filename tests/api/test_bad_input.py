@@ -101,6 +101,7 @@ def test_unknown_models_of_a_request(client: httpx.Client, sent: dict[str, Any])
     "sent",
     [
         {"enable_hr": False, "hr_scale": 3.0, "denoising_strength": 0.7},
+        {**HIRES, "hr_scale": 1.25, "hr_checkpoint_name": "None"},
         {"subseed": 5, "subseed_strength": 0},
         {"restore_faces": False, "tiling": False, "styles": ["no such style"]},
         {"s_churn": 0, "s_tmin": 0, "s_tmax": 0, "s_noise": 1},

@@ -157,6 +157,7 @@ def test_without_a_picture(client: httpx.Client, images: list[str] | None) -> No
         ({"init_images": [red()] * 2}, "init_images: more than batch_size (1)."),
         ({"init_images": [red()], "denoising_strength": 1.5}, "denoising_strength"),
         ({"init_images": [red()], "resize_mode": 9}, "resize_mode"),
+        ({"init_images": [red(7, 64)], "resize_mode": 3}, "init_images (px) is 7"),
         ({"init_images": [red()], "mask": red(), "inpainting_fill": 9}, "fill"),
         ({"init_images": [red()], "mask": red(), "mask_blur": -1}, "blur"),
     ],

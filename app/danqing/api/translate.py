@@ -150,8 +150,8 @@ def hires_fields(fields: Txt2Img, context: Context, owner: str) -> dict[str, Any
             "resize_y": fields.hr_resize_y or 0,
             "upscaler": fields.hr_upscaler or "",
             "steps": fields.hr_second_pass_steps or 0,
-            "checkpoint": context.library.closest(checkpoint).name
-            if checkpoint and checkpoint != "Use same checkpoint"
+            "checkpoint": context.library.closest(str(checkpoint)).name
+            if checkpoint not in (None, "", "None", "Use same checkpoint")
             else "",
             "sampler": sampler,
             "scheduler": "" if scheduler == "Use same scheduler" else scheduler,

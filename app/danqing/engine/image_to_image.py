@@ -158,6 +158,10 @@ def image_to_image(scene: Scene) -> Generator[Call, Any, Repainted]:
     return painted
 
 
+LEAST_SIDE, MOST_SIDE = 8, 65536
+"""Pixels of a picture that is encoded as it is."""
+
+
 def _canvas(scene: Scene) -> Generator[Call, Any, Canvas]:
     request, studio = scene.request, scene.studio
     if not request.init_images:
@@ -176,6 +180,9 @@ def _canvas(scene: Scene) -> Generator[Call, Any, Canvas]:
         elif request.resize_mode != LATENT_RESIZE:
             image = yield from _upscaled(scene, flat, request.resize_mode, (request.width, request.height))
     made: Canvas = yield Work(lambda: canvas(request, image, mask, latent, cut))
+    side = min(made.image.size)
+    if side < LEAST_SIDE:  # no latent can be made of it; where it is stretched before, it is large enough
+        raise DanqingError("out_of_range", field="init_images (px)", value=side, minimum=LEAST_SIDE, maximum=MOST_SIDE)
     return made
 
 
