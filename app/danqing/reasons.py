@@ -73,6 +73,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"nested deeper than (\d+)", r"嵌套超过 \1 层"),
     (r"more than (\d+) pixels", r"超过 \1 像素"),
     (r"(\d+x\d+) is more than (\d+) pixels", r"\1 超过 \2 像素"),
+    (r"it is none of ([A-Z, ]+)", r"不是 \1 中的任何一种格式"),
     (r"it claims far too many pixels", "声称的像素过多"),
     (r"in the line (.+)", r"位于这一行：\1"),
     (r"no embedding in this picture", "图片中没有嵌入"),

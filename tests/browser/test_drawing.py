@@ -137,8 +137,12 @@ def test_settings_and_seed_of_an_earlier_picture(open_page: Open) -> None:
 def test_download_and_copy(open_page: Open) -> None:
     page = open_page("en-US")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    draw(page, "to take away", steps=5)
+    before = page.locator("#dq-history .dq-thumb").count()
+    page.fill("#dq-steps input[type=number]", "5")
+    page.fill("#dq-prompt textarea", "to take away")
+    page.dblclick("#dq-generate")
     finish(page, "to take away")
+    assert page.locator("#dq-history .dq-thumb").count() == before + 1, "a double click draws once"
     with page.expect_download() as waiting:
         page.click("#dq-stage >> text=Download")
     assert waiting.value.suggested_filename.endswith(".png")

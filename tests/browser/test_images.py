@@ -77,6 +77,33 @@ def test_without_a_picture_there_is_a_sentence(open_page: Open) -> None:
     page.click("[data-testid=toast-close]")
 
 
+DROP = """([place, name, type, bytes]) => {
+    const files = new DataTransfer();
+    files.items.add(new File([new Uint8Array(bytes)], name, { type }));
+    const drop = new DragEvent('drop', { dataTransfer: files, bubbles: true, cancelable: true });
+    document.querySelector(place).dispatchEvent(drop);
+    return drop.defaultPrevented;
+}"""
+
+
+def test_files_dropped_anywhere_never_replace_the_page(open_page: Open, photos: list[Path], tmp_path: Path) -> None:
+    page = open_page("zh-CN")
+    notice = ".dq-notice >> text=无法作为图片读取"
+    assert page.evaluate(DROP, ["#dq-history", "words.pdf", "application/pdf", [37, 80]])
+    page.wait_for_selector(notice)
+    tab(page, "inpaint")
+    assert page.evaluate(DROP, ["#dq-begin", "green.png", "image/png", list(photos[0].read_bytes())])
+    page.wait_for_selector("[data-well=inpaint_image] .dq-tools:not([hidden])")
+    broken = tmp_path / "mask.png"
+    broken.write_bytes(b"no mask")
+    page.evaluate("document.querySelectorAll('.dq-notice').forEach((one) => one.remove())")
+    with page.expect_file_chooser() as chooser:
+        page.click("[data-well=inpaint_image] [data-well-do=mask]")
+    chooser.value.set_files(str(broken))
+    page.wait_for_selector(notice)
+    assert page.is_visible("[data-well=inpaint_image] .dq-board"), "the picture stays"
+
+
 def test_several_pictures_are_a_batch(open_page: Open, photos: list[Path]) -> None:
     page = open_page("en-US")
     tab(page, "img2img")

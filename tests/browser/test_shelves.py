@@ -26,6 +26,14 @@ def test_gallery_searches_deletes_brings_back_and_packs(open_page: Open) -> None
     page.wait_for_selector(".dq-piece")
     page.fill("[data-search=gallery]", "unmistakable HERON")
     page.wait_for_function("document.querySelectorAll('.dq-piece').length === 1")
+    page.fill("[data-of-model]", "another-model")
+    page.press("[data-of-model]", "Tab")
+    page.wait_for_selector(".dq-shelf .dq-none >> text=没有找到")
+    page.fill("[data-of-model]", "danqing-mini")
+    today = page.evaluate("new Date().toLocaleDateString('sv')")
+    page.fill("[data-until]", today)
+    page.fill("[data-since]", today)
+    page.wait_for_selector(".dq-piece")
     page.click(".dq-like")
     assert page.get_attribute(".dq-like", "aria-pressed") == "true"
     page.check(".dq-piece input")
@@ -34,8 +42,11 @@ def test_gallery_searches_deletes_brings_back_and_packs(open_page: Open) -> None
         page.click("[data-shelf-do=zip]")
     with zipfile.ZipFile(io.BytesIO(Path(waiting.value.path()).read_bytes())) as archive:
         assert len(archive.namelist()) == 1
+    strip = "#dq-history [role=listitem]:not([hidden])"
+    before = page.locator(strip).count()
     page.click("[data-shelf-do=delete]")
     page.wait_for_function("document.querySelectorAll('.dq-piece').length === 0")
+    assert page.locator(strip).count() == before - 1, "the strip offers nothing that is gone"
     page.click("[data-shelf-do=undo]")
     page.wait_for_function("document.querySelectorAll('.dq-piece').length === 1")
     page.click(".dq-piece .dq-thumb")

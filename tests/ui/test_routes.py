@@ -118,6 +118,11 @@ def test_gallery_shows_escapes_searches_and_keeps_apart(client: TestClient) -> N
     assert "a secret" not in html
     assert "<b>" not in html
     assert len(ids(client, "RED cat")) == 1
+    newest = ids(client)
+    assert ids(client, since="0", until="9e12", model="") == newest
+    for nothing in ({"until": "1"}, {"since": "9e12"}, {"model": "elsewhere"}):
+        assert ids(client, **nothing) == []
+    assert ids(client, since="nan", until="soon", before="x") == newest, "what is no moment narrows nothing"
     assert "没有找到" in client.get("/ui/gallery?q=nothing", headers={"accept-language": "zh-CN"}).text
 
 

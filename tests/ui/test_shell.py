@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from danqing.errors import DanqingError, language_of_headers
+from danqing.gallery.inputs import opened
 from danqing.reasons import in_chinese
 from danqing.request import parsed
 from danqing.ui.assets import Assets
@@ -75,6 +78,15 @@ def test_what_pydantic_says_is_said_in_chinese(fields: dict[str, object], said: 
 def test_reasons_nobody_knows_stay() -> None:
     assert in_chinese("[Errno 5] Input/output error") == "[Errno 5] Input/output error"
     assert in_chinese("Value error, one of a, b") == "可选：a, b"
+
+
+def test_pictures_that_cannot_be_read_are_told_in_chinese() -> None:
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    for content, said in ((b"no picture", "任何一种格式"), (bomb.getvalue(), "超过 67108864 像素")):
+        with pytest.raises(DanqingError) as caught:
+            opened(content)
+        assert said in caught.value.text("zh")
 
 
 def answered(path: str, accepts: str = "gzip") -> list[dict[str, Any]]:

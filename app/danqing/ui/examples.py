@@ -29,12 +29,10 @@ MINI: tuple[Example, ...] = (
 )
 
 GENERAL: tuple[Example, ...] = (
-    Example("misty mountains, a lone boat, ink wash painting", "misty mountains, a lone boat, ink wash painting"),
-    Example(
-        "a bowl of ripe peaches, oil painting, soft window light", "a bowl of ripe peaches, oil painting, soft light"
-    ),
-    Example("a fox in the snow, watercolor, detailed fur", "a fox in the snow, watercolor, detailed fur"),
-    Example("an old street in the rain at night, neon, photograph", "an old street in the rain at night, neon, photo"),
+    Example("misty mountains, a lone boat, ink wash painting", "薄雾，群山，小船，水墨画"),
+    Example("a bowl of ripe peaches, oil painting, soft window light", "桃子，油画，窗边柔光"),
+    Example("a fox in the snow, watercolor, detailed fur", "雪中的狐狸，水彩画"),
+    Example("an old street in the rain at night, neon, photograph", "雨夜的老街，霓虹灯，照片"),
 )
 
 

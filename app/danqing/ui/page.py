@@ -52,6 +52,8 @@ SPOKEN = (
     "use",
     "lost",
     "error_title",
+    "no_picture",
+    "too_large",
     *SENT,
     *ASKED,
     *IN_BROWSER,

@@ -7,6 +7,7 @@ import contextlib
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from math import inf, isnan
 from typing import IO, TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -155,14 +156,17 @@ class Routes:
 
     async def gallery(self, request: Request) -> Response:
         """A page of this owner's pictures."""
-        words, before = request.query_params.get("q", "")[:500], request.query_params.get("before", "")
-        try:
-            moment = float(before) if before else float("inf")
-        except ValueError:
-            moment = float("inf")
-        only = request.query_params.get("liked") == "1"
-        owner = self.context.owner_of(request)
-        found = await asyncio.to_thread(self._shelf().search, owner, words, before=moment, limit=PAGE, favourites=only)
+        query, owner = request.query_params, self.context.owner_of(request)
+        found = await asyncio.to_thread(
+            self._shelf().search,
+            owner,
+            query.get("q", "")[:500],
+            before=min(_moment(query.get("before"), inf), _moment(query.get("until"), inf)),
+            since=_moment(query.get("since"), 0.0),
+            model=query.get("model", "")[:200],
+            limit=PAGE,
+            favourites=query.get("liked") == "1",
+        )
         liked = await asyncio.to_thread(self._shares().favourites, owner)
         return html(pages.gallery(found, liked, reader(request), more=len(found) == PAGE))
 
@@ -232,6 +236,15 @@ class Routes:
             allowed = {key: value for key, value in wanted.items() if key in pages.SHOWN}
             await asyncio.to_thread(options.set, self.context.client_of(request), options.checked(allowed))
         return JSONResponse({})
+
+
+def _moment(text: str | None, otherwise: float) -> float:
+    """Seconds since 1970 that a page names; `otherwise` where it names none."""
+    try:
+        found = float(text or "")
+    except ValueError:
+        return otherwise
+    return otherwise if isnan(found) else found
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:

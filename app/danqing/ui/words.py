@@ -91,6 +91,11 @@ PAGE: Mapping[str, tuple[str, str]] = {
     # Notices
     "error_title": ("That did not work", "出了点问题"),
     "nothing_to_reuse": ("There is no picture yet whose settings could be used.", "还没有可以沿用参数的图片。"),
+    "no_picture": (
+        "That is no picture that can be read. Use PNG, JPEG or WebP.",
+        "无法作为图片读取，请使用 PNG、JPEG 或 WebP。",
+    ),
+    "too_large": ("That file is larger than this server takes.", "文件超过了服务器允许的大小。"),
     "lost": ("The connection to the server was lost; trying again…", "与服务器的连接已断开，正在重新连接…"),
 }
 

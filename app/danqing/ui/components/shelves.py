@@ -55,6 +55,9 @@ def _gallery_tools() -> str:
     chosen = "".join(_button(word, act) for word, act in (("download_zip", "zip"), ("delete", "delete")))
     return (
         f'<div class="dq-shelf-tools">{_search("search", "gallery")}'
+        f"{_placed('input type=text maxlength=200 data-of-model', 'search_model')}"
+        f'<label>{bilingual("since")}<input type="date" data-since></label>'
+        f'<label>{bilingual("until")}<input type="date" data-until></label>'
         f'<label><input type="checkbox" data-liked>{bilingual("only_favourites")}</label>'
         f'<span class="dq-chosen" hidden><b></b> {bilingual("selected")} {chosen}'
         f"{_share()}</span>"
@@ -69,8 +72,13 @@ def _share() -> str:
 
 
 def _search(word: str, shelf: str) -> str:
+    return _placed(f'input type="search" data-search="{shelf}"', word)
+
+
+def _placed(tag: str, word: str) -> str:
+    """An empty box that says inside what it is for, in the page's language."""
     english, chinese = both(word)
-    return f'<input type="search" data-search="{shelf}" data-en="{escape(english)}" data-zh="{escape(chinese)}">'
+    return f'<{tag} data-en="{escape(english)}" data-zh="{escape(chinese)}">'
 
 
 def _button(word: str, act: str, more: str = "") -> str:

@@ -223,7 +223,7 @@ window.danqing = (() => {
 
   // Placeholders of our own search boxes, in the page's language.
   function places() {
-    for (const search of document.querySelectorAll('[data-search]')) {
+    for (const search of document.querySelectorAll('input[data-en]')) {
       const word = /^zh/.test(document.documentElement.lang) ? search.dataset.zh : search.dataset.en;
       if (search.placeholder !== word) search.placeholder = search.ariaLabel = word;
     }
@@ -283,6 +283,8 @@ window.danqing = (() => {
     alive();
     window.addEventListener('pagehide', keepWritten);
     document.addEventListener('keydown', keys, true);
+    // A double click draws once.
+    document.addEventListener('click', (event) => { if (event.detail > 1 && event.target.closest?.('#dq-generate, #dq-enlarge')) event.stopImmediatePropagation(); }, true);
     document.addEventListener('click', (event) => { if (event.target.closest('#dq-theme, #dq-language')) clicked(event); });
     new MutationObserver(keepTheme).observe(document.body, { attributes: true, attributeFilter: ['class'] });
     new MutationObserver(() => { title(); mark(); hints(); notices(); forever(); places(); window.danqing.find(); window.danqing.count(); }).observe(document.body, { childList: true, subtree: true });

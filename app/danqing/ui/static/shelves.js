@@ -31,15 +31,29 @@
   // Opens a tab as a click on it does.
   page.choose = (tab) => document.querySelector(`#dq-tabs input[value="${tab}"]`)?.click();
 
+  // What the gallery is narrowed to beside its search; days are the reader's own, from midnight to midnight.
+  function narrowed() {
+    const of = (name) => document.querySelector(`#dq-page-gallery [data-${name}]`);
+    const midnight = (name, days) => {
+      const [year, month, day] = of(name).value.split('-').map(Number);
+      return year ? new Date(year, month - 1, day + days).getTime() / 1000 : '';
+    };
+    return { liked: of('liked').checked ? '1' : '', model: of('of-model').value.trim(), since: midnight('since', 0), until: midnight('until', 1) };
+  }
+
+  const asked = {};
   const load = page.load = async (name, before = '') => {
     const frame = shelf(name);
     if (!frame) return;
     const search = document.querySelector(`[data-search="${name}"]`);
-    const liked = name === 'gallery' && document.querySelector('[data-liked]').checked ? '1' : '';
-    const path = 'plug' in frame.dataset ? `/ui/plug/${name}` : `/ui/${name}?q=${encodeURIComponent(search?.value || '')}&before=${before}&liked=${liked}`;
-    const answer = await fetch(path);
+    const asks = new URLSearchParams({ q: search?.value || '', before, ...(name === 'gallery' ? narrowed() : {}) });
+    const path = 'plug' in frame.dataset ? `/ui/plug/${name}` : `/ui/${name}?${asks}`;
+    const mine = asked[name] = (asked[name] || 0) + 1;
+    const answer = await fetch(path).catch(() => null);
+    if (!answer) return page.notice(page.say('lost'));
     if (!answer.ok) return page.refused(frame, answer);
     const text = await answer.text();
+    if (mine !== asked[name]) return;
     if (before) frame.querySelector('.dq-older')?.replaceWith(document.createRange().createContextualFragment(text)); else frame.innerHTML = text;
     if (name === 'gallery') marks();
     if (name === 'settings') narrow(search);
@@ -82,7 +96,11 @@
   const valueOf = (input) => input.type === 'checkbox' ? input.checked : input.type === 'number' ? Number(input.value) : input.value;
 
   // A model in pieces, so that a file of gigabytes passes; what came before a failure is not kept.
-  async function upload(frame, file) {
+  async function upload(frame, input) {
+    const file = input.files[0];
+    // The same file can be chosen again after it was refused.
+    input.value = '';
+    if (!file) return;
     const bar = frame.querySelector('progress'), line = frame.querySelector('[role=status]'), kind = frame.querySelector('select').value;
     bar.hidden = false;
     line.textContent = file.name;
@@ -120,6 +138,7 @@
       const ids = kind === 'delete' ? chosen() : gone;
       await page.post('/ui/pictures', { ids, restore: kind === 'undo' });
       gone = kind === 'delete' ? ids : [];
+      for (const thumb of document.querySelectorAll('#dq-history .dq-thumb')) if (ids.includes(thumb.dataset.id)) thumb.parentNode.hidden = kind === 'delete';
       await load('gallery');
     }
     if (kind === 'send') {
@@ -133,7 +152,7 @@
 
   document.addEventListener('click', (event) => {
     const at = (selector) => event.target.closest?.(selector);
-    if (at('[data-shelf-do]')) act(at('[data-shelf-do]'));
+    if (at('[data-shelf-do]')) act(at('[data-shelf-do]')).catch((error) => page.notice(error.message));
     if (at('.dq-older')) load('gallery', at('.dq-older').dataset.before);
     if (at('.dq-shelf [data-do=open]')) page.clicked(event);
     if (at('.dq-shelf [data-insert]')) page.choose('txt2img');
@@ -153,8 +172,8 @@
     const row = event.target.closest?.('.dq-option');
     if (row) set(row, valueOf(event.target));
     if (event.target.closest?.('.dq-piece')) marks();
-    if (event.target.matches?.('[data-liked]')) load('gallery');
-    if (event.target.matches?.('.dq-upload input')) upload(event.target.closest('.dq-upload'), event.target.files[0]);
+    if (event.target.matches?.('[data-liked], [data-of-model], [data-since], [data-until]')) load('gallery');
+    if (event.target.matches?.('.dq-upload input')) upload(event.target.closest('.dq-upload'), event.target);
   });
   let timer = 0;
   document.addEventListener('input', (event) => {

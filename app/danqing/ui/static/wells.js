@@ -5,10 +5,12 @@
   const shot = (name) => `/ui/inputs/${name}`;
 
   async function ask(path, body, type, form = 'json') {
-    const answer = await fetch(path, { method: 'POST', body, headers: { 'Content-Type': type } });
-    const told = await answer[answer.ok ? form : 'json']();
-    if (!answer.ok) throw new Error(told.errors || (typeof told.detail === 'string' && told.detail) || answer.statusText);
-    return told;
+    const answer = await fetch(path, { method: 'POST', body, headers: { 'Content-Type': type } }).catch(() => { throw new Error(page.say('lost')); });
+    if (answer.ok) return answer[form]();
+    // What stands between us and the server answers in a format of its own.
+    const told = await answer.json().catch(() => ({}));
+    const plain = answer.status === 413 ? page.say('too_large') : `${page.say('error_title')} (${answer.status})`;
+    throw new Error(told.errors || (typeof told.detail === 'string' && told.detail) || plain);
   }
   const keep = (blob) => ask('/ui/inputs', blob, 'application/octet-stream');
   const post = (path, value) => ask(path, JSON.stringify(value), 'application/json');
@@ -43,6 +45,7 @@
       this.names = [];
       this.reset();
       node.addEventListener('click', (event) => this.clicked(event));
+      this.file.addEventListener('cancel', () => { this.wantsMask = false; });
       this.file.addEventListener('change', () => { this.take([...this.file.files]); this.file.value = ''; });
       for (const kind of ['dragover', 'drop']) node.addEventListener(kind, (event) => this.dropped(event));
       node.addEventListener('dragleave', () => node.classList.remove('dq-over'));
@@ -56,16 +59,19 @@
       event.stopPropagation();
       this.node.classList.toggle('dq-over', event.type === 'dragover');
       if (event.type !== 'drop') return;
+      this.wantsMask = false;
       const sent = event.dataTransfer.getData('text/dq-picture');
       if (sent) page.send(sent, this.name); else this.take([...event.dataTransfer.files]);
     }
 
     async take(files) {
       const pictures = files.filter((file) => file.type.startsWith('image/'));
-      if (!pictures.length) return;
-      if (this.wantsMask) { this.wantsMask = false; return this.loadMask(pictures[0]); }
+      if (!pictures.length) return files.length && page.notice(page.say('no_picture'));
+      const mask = this.wantsMask;
+      this.wantsMask = false;
       this.node.classList.add('dq-busy');
       try {
+        if (mask) return await this.loadMask(pictures[0]);
         const kept = [];
         for (const file of this.many ? pictures : pictures.slice(0, 1)) kept.push(await keep(file));
         this.put(kept);
@@ -171,7 +177,7 @@
 
     // A mask from a file: its brightness becomes the paint.
     async loadMask(file) {
-      const source = await createImageBitmap(file);
+      const source = await createImageBitmap(file).catch(() => { throw new Error(page.say('no_picture')); });
       const sheet = Object.assign(document.createElement('canvas'), { width: source.width, height: source.height });
       const pen = sheet.getContext('2d');
       pen.drawImage(source, 0, 0);
@@ -256,9 +262,25 @@
   page.put = (name, one) => wells.get(name)?.put([one]);
 
   Object.assign(page, { ask, keep, post, write, find });
+  const here = () => wells.get({ img2img: 'init', inpaint: 'inpaint_image', extras: 'extras_images', info: 'info_image' }[document.body.dataset.tab]);
   document.addEventListener('paste', (event) => {
     const files = [...(event.clipboardData?.files || [])].filter((file) => file.type.startsWith('image/'));
-    const well = files.length && wells.get({ img2img: 'init', inpaint: 'inpaint_image', extras: 'extras_images', info: 'info_image' }[document.body.dataset.tab]);
+    const well = files.length && here();
     if (well) { event.preventDefault(); well.take(files); }
   });
+  // Pictures of the page are dragged by their ids: a browser would hand over what it has in memory, without its parameters.
+  document.addEventListener('dragstart', (event) => {
+    const shown = event.target.closest?.('.dq-thumb, .dq-zoom');
+    if (shown) event.dataTransfer.setData('text/dq-picture', shown.dataset.id || page.picked());
+  });
+  // A browser opens a file that is dropped beside every place for one, and what is written here is gone: the tab takes it.
+  for (const kind of ['dragover', 'drop']) {
+    document.addEventListener(kind, (event) => {
+      if (event.defaultPrevented || !event.dataTransfer?.types.includes('Files')) return;
+      event.preventDefault();
+      if (kind === 'dragover' || event.dataTransfer.types.includes('text/dq-picture')) return;
+      const files = [...event.dataTransfer.files], well = here();
+      if (well) well.take(files); else if (document.body.dataset.tab === 'txt2img') page.readFiles(files);
+    });
+  }
 })();

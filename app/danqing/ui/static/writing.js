@@ -140,11 +140,13 @@
   }
   function soon() { clearTimeout(timer); timer = setTimeout(count, 350); }
 
-  // Puts a network's tag into the prompt, or takes it out again.
+  // Puts a network's tag into the prompt, or takes it out again. Embeddings are words, also of the negative prompt.
+  let written = AREAS[0];
+  document.addEventListener('focusin', (event) => { written = AREAS.find((id) => box(id) === event.target) || written; });
   page.insert = (tag, words) => {
-    const area = box('dq-prompt');
-    const name = tag.startsWith('<') ? tag.split(':').slice(0, 2).join(':') + ':' : tag;
-    const found = tag.startsWith('<') ? area.value.match(new RegExp(`,?\\s*${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}[^>]*>`)) : null;
+    const network = tag.startsWith('<'), area = box(network ? AREAS[0] : written);
+    const name = (network ? tag.split(':').slice(0, 2).join(':') + ':' : tag).replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+    const found = area.value.match(new RegExp(network ? `,?\\s*${name}[^>]*>` : `(?:^|,\\s*)${name}(?=\\s*(?:,|$))`));
     const more = [tag, words].filter(Boolean).join(', ');
     const text = found ? area.value.replace(found[0], '') : [area.value.replace(/[,\s]+$/, ''), more].filter(Boolean).join(', ');
     put(area, text, text.length, text.length);
@@ -153,22 +155,31 @@
   async function browse() {
     const frame = document.querySelector('.dq-browser');
     frame.hidden = !frame.hidden;
-    if (!frame.hidden) frame.innerHTML = await (await fetch('/ui/networks')).text();
+    if (frame.hidden) return;
+    const answer = await fetch('/ui/networks').catch(() => null);
+    if (answer?.ok) frame.innerHTML = await answer.text(); else if (answer) page.refused(frame, answer); else page.notice(page.say('lost'));
   }
 
   page.askStyle = () => window.prompt(page.say('style_name')) || '';
   page.askPreset = () => window.prompt(page.say('preset_name')) || '';
   page.paste = (text) => window.danqingTriggers.stage('paste', { text });
 
-  async function dropped(event) {
-    const file = [...event.dataTransfer.files].find((one) => one.type.startsWith('image/') || one.name.endsWith('.txt'));
-    if (!file || event.target.closest('.dq-well')) return;
-    event.preventDefault();
-    event.stopPropagation();
+  // The parameters of a picture, or of a text that was saved beside one, into the boxes.
+  page.readFiles = async (files) => {
+    const file = files.find((one) => one.type.startsWith('image/') || one.name.endsWith('.txt'));
+    if (!file) return files.length && page.notice(page.say('no_picture'));
     try {
       const text = file.name.endsWith('.txt') ? await file.text() : (await page.keep(file)).infotext;
       if (text) page.paste(text); else page.notice(page.say('info_none'));
     } catch (error) { page.notice(error.message); }
+  };
+
+  function dropped(event) {
+    const files = [...event.dataTransfer.files], sent = event.dataTransfer.getData('text/dq-picture');
+    if (event.target.closest('.dq-well') || !(files.length || sent)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (sent) window.danqingTriggers.stage('use', { picture: sent }); else page.readFiles(files);
   }
 
   document.addEventListener('keydown', keys, true);
