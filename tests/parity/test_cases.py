@@ -123,3 +123,11 @@ def test_what_is_told_of_several_features_at_once(
     ours = replay.draw({**SMALL, **body, "override_settings": {"sd_model_checkpoint": "tiny-sd15", **options}})
     assert ours.error is None
     assert ours.texts[0].endswith(told)
+
+
+def test_scripts_tell_their_arguments_first(replay: Replay) -> None:
+    script = {"script_name": "SD upscale", "script_args": ["", 16, "Nearest", 1.5]}
+    options = {"sd_model_checkpoint": "tiny-sd15", "initial_noise_multiplier": 1.2}
+    ours = replay.draw({**SMALL, **PICTURE, **script, "override_settings": options})
+    told = "RNG: CPU, SD upscale overlap: 16, SD upscale upscaler: Nearest, Noise multiplier: 1.2, Version: v1.10.1"
+    assert ours.texts[0].endswith(told)

@@ -34,8 +34,8 @@ def alone(request: GenerateRequest, **changes: Any) -> GenerateRequest:
 
 
 def with_pairs(facts: ImageFacts, pairs: Pairs) -> ImageFacts:
-    """The facts with more infotext."""
-    return replace(facts, extra={**facts.extra, **pairs})
+    """The facts with what a script tells before it draws: in the infotext it comes before what the drawing tells."""
+    return replace(facts, extra={**pairs, **facts.extra})
 
 
 def drawn_all(requests: Sequence[GenerateRequest], studio: Studio) -> Generator[Call, Any, list[list[Drawn]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -13,7 +13,7 @@ from danqing.engine.calls import Call, Finished, Plan
 from danqing.engine.plans import Drawn
 from danqing.engine.scripts import axes
 from danqing.engine.scripts.axes import Axis
-from danqing.engine.scripts.darkroom import drawn_all, image_of, sheet, with_pairs
+from danqing.engine.scripts.darkroom import drawn_all, image_of, sheet
 from danqing.engine.scripts.styling import styled
 from danqing.errors import DanqingError
 from danqing.imaging import grid
@@ -138,7 +138,7 @@ def _handed_out(
     plot: Plot, args: dict[str, Any], asked: dict[tuple[int, ...], GenerateRequest], drawn: dict[tuple[int, ...], Drawn]
 ) -> Generator[Call, Any, None]:
     first = drawn[min(drawn, key=lambda cell: cell[::-1])]
-    facts = with_pairs(first.facts, pairs_of(plot, args))
+    facts = replace(first.facts, extra={**first.facts.extra, **pairs_of(plot, args)})
     request = next(iter(asked.values()))
     sheets = [_sheet(plot, args, drawn, z) for z in range(len(plot.values[2]))]
     place = 0
