@@ -30,12 +30,22 @@ def test_page_fits_phone_and_desk_light_and_dark(open_page: Open, locale: str) -
     assert page.evaluate("document.documentElement.lang").startswith(locale[:2])
 
 
+NOT = "blurry, text, extra fingers"
+
+
 @pytest.mark.parametrize(("locale", "chinese"), [("zh", True), ("zh-SG", True), ("fr-FR", False)])
 def test_language_follows_the_browser(open_page: Open, locale: str, chinese: bool) -> None:
     page = open_page(locale)
     assert page.inner_text("#dq-generate") == ("开始绘制" if chinese else "Draw")
     assert page.inner_text("#dq-past .dq-heading") == ("我的作品" if chinese else "My pictures")
     assert page.input_value("#dq-scheduler input") == ("自动" if chinese else "Automatic")
+    assert ("逐步细化" if chinese else "How often the picture is refined") in page.get_attribute("#dq-steps", "title")
+    page.click(".dq-guide summary")
+    page.click("[data-try][data-negative-en]")
+    prompts = [page.input_value(f"{box} textarea") for box in ("#dq-prompt", "#dq-negative")]
+    assert prompts == (
+        ["老人肖像，油画", "模糊，文字，多余的手指"] if chinese else ["portrait of an old man, oil painting", NOT]
+    )
 
 
 def test_no_english_is_left_on_the_chinese_page(open_page: Open) -> None:

@@ -22,9 +22,10 @@ from danqing.ui.components.header import TABS
 from danqing.ui.components.prompt import TRANSLATE
 from danqing.ui.fields import ASPECTS, NAMES
 from danqing.ui.page import SCRIPTS as SCRIPTS_OF_PAGE
-from danqing.ui.page import SENT, SPOKEN
+from danqing.ui.page import SENT, SPOKEN, tips
 from danqing.ui.units import FITS, MODES, PASSES
 from danqing.ui.words import WORDS, label, language_of, say, sentence, tables
+from danqing.ui.words_help import HELP
 from danqing.ui.words_options import GROUPS, OPTIONS
 from tests.ui.conftest import Desk
 
@@ -138,6 +139,18 @@ def test_script_asks_for_words_that_it_is_given() -> None:
         for part in ("joint_", "pose_", "sketch_")
     )
     assert "send_${tab}" in script
+
+
+def test_every_control_says_what_it_does(desk: Desk) -> None:
+    filled = {"model", "tab", "init", "init_sketch", "inpaint_image", "inpaint_mask", "extras_images", "first_pass"}
+    chosen = {"script_txt2img", "script_img2img"}
+    assert set(NAMES) - filled - chosen - set(scripts.NAMES) - set(units.NAMES) <= HELP.keys()
+    assert {f"control_{part}" for part in ("on", *units.FIELDS)} - {"control_image"} <= HELP.keys()
+    ids = {block["props"].get("elem_id") for block in desk.demo.get_config_file()["components"]}
+    assert tips().keys() <= ids, "a tooltip for a control that is not there"
+    for english, chinese in HELP.values():
+        assert not re.search(r"[\u4e00-\u9fff]", english)
+        assert re.search(r"[\u4e00-\u9fff]", chinese)
 
 
 def test_every_box_has_a_word() -> None:

@@ -17,6 +17,7 @@ from danqing.ui.assets import Assets
 from danqing.ui.board import Board
 from danqing.ui.boxes import Boxes
 from danqing.ui.components import extensions, header, parameters, pictures, prompt, result, shelves
+from danqing.ui.components.controls import elem
 from danqing.ui.drawing import Drawing
 from danqing.ui.fields import ASPECTS, NAMES
 from danqing.ui.office import Office
@@ -32,6 +33,7 @@ from danqing.ui.training import TrainingTab
 from danqing.ui.units import UNITS
 from danqing.ui.units import box as unit_box
 from danqing.ui.words_control import IN_BROWSER
+from danqing.ui.words_help import HELP
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -68,6 +70,9 @@ SCRIPTS, STYLES = (
 
 WELLS = ("init", "inpaint_image", "extras_images", "info_image", *(unit_box(n, "image") for n in range(UNITS)))
 """Boxes that hold input pictures."""
+
+OTHER_IDS = {"negative_prompt": "dq-negative", "cfg_scale": "dq-cfg", "model": "dq-model-menu"}
+"""Controls whose ids are not their names."""
 
 SESSION_SECONDS = 24 * 3600
 """How long the server remembers a page that went away."""
@@ -243,6 +248,18 @@ def _in_browser(board: Board, boxes: Boxes) -> None:
         )
 
 
+def tips() -> dict[str, tuple[str, str]]:
+    """What each control does, by its id in the document."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, pair in HELP.items():
+        part = name.removeprefix("control_")
+        if part != name:
+            found |= {elem(unit_box(number, part)): pair for number in range(UNITS)}
+        else:
+            found[OTHER_IDS.get(name) or elem(name)] = pair
+    return found
+
+
 def _head() -> str:
     """Style, scripts and words of the parts that live in the browser; Gradio would rewrite the selectors of a `css`."""
     spoken = json.dumps({key: words.both(key) for key in SPOKEN})
@@ -250,5 +267,5 @@ def _head() -> str:
     styles = (
         "\n".join((STATIC / f"{name}.css").read_text("utf-8") for name in STYLES) + extensions.style() + header.styles()
     )
-    script = scripts.replace("__WORDS__", spoken)
+    script = scripts.replace("__WORDS__", spoken).replace("__HELP__", json.dumps(tips()))
     return f'<meta name="color-scheme" content="light dark"><style>{styles}</style><script>{script}</script>'

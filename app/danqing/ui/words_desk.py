@@ -45,8 +45,8 @@ DESK: Mapping[str, tuple[str, str]] = {
     ),
     "guide_commas": ("Part the pieces by commas.", "各部分用逗号隔开，中文逗号也可以。"),
     "guide_weights": (
-        "(word:1.3) makes a piece count more, (word:0.7) less; 0.6 to 1.4 is sensible. Ctrl+↑ and Ctrl+↓ do it for you.",
-        "(词:1.3) 加强，(词:0.7) 减弱，0.6 到 1.4 较合适；用 Ctrl+↑ 与 Ctrl+↓ 即可调整。",
+        "(word:1.3) makes a piece count more, (word:0.7) less; 0.4 to 1.6 is sensible. Ctrl+↑ and Ctrl+↓ do it for you.",
+        "(词:1.3) 加强，(词:0.7) 减弱，0.4 到 1.6 较合适；用 Ctrl+↑ 与 Ctrl+↓ 即可调整。",
     ),
     "guide_schedule": (
         "[day:night:0.5] changes from one to the other half way; [cat|fox] takes turns at every step.",
@@ -60,6 +60,16 @@ DESK: Mapping[str, tuple[str, str]] = {
         "<lora:name:0.8> calls a LoRA; the names of embeddings are words. Emoji are read too.",
         "<lora:名称:0.8> 调用 LoRA；嵌入直接写名称；表情符号也能识别。",
     ),
+    "guide_try": ("Try it", "试一试"),
+    "guide_order_try": (
+        "an orange cat, sitting, on a blue background, watercolor",
+        "一只橙色的猫，坐着，蓝色背景，水彩画",
+    ),
+    "guide_weights_try": ("a (red:1.4) star, a (blue:0.6) background", "一颗(红色:1.4)的星星，(蓝色:0.6)背景"),
+    "guide_schedule_try": ("[a circle:a star:0.4] on a yellow background", "[圆形:星星:0.4]，黄色背景"),
+    "guide_negative_try": ("portrait of an old man, oil painting", "老人肖像，油画"),
+    "guide_negative_not": ("blurry, text, extra fingers", "模糊，文字，多余的手指"),
+    "guide_networks_try": ("a 🐱 by the 🌊, ink wash painting", "海边的🐱，🌊，水墨画"),
     # Sections
     "more": ("More", "更多参数"),
     "vae": ("VAE", "VAE 模型"),

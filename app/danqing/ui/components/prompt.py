@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 import gradio as gr
@@ -9,7 +10,7 @@ import gradio as gr
 from danqing.ui.components.controls import menu, radio, text
 from danqing.ui.components.icons import icon
 from danqing.ui.render import bilingual
-from danqing.ui.words import label
+from danqing.ui.words import WORDS, both, label
 
 if TYPE_CHECKING:
     from danqing.ui.board import Board
@@ -37,8 +38,19 @@ def build(board: Board) -> None:
 
 def _guide() -> str:
     """How prompts are written, folded up."""
-    rows = "".join(f"<li>{bilingual(f'guide_{part}')}</li>" for part in GUIDE)
+    rows = "".join(f"<li>{bilingual(f'guide_{part}')} {_try(part)}</li>" for part in GUIDE)
     return f'<details class="dq-guide"><summary>{bilingual("guide")}</summary><ul>{rows}</ul></details>'
+
+
+def _try(part: str) -> str:
+    """A button that fills both prompts with an example."""
+    told = "".join(
+        f' data-{word}-{language}="{escape(text)}"'
+        for word, key in (("prompt", f"guide_{part}_try"), ("negative", f"guide_{part}_not"))
+        if key in WORDS
+        for language, text in zip(("en", "zh"), both(key), strict=True)
+    )
+    return f'<button type="button" class="dq-tool" data-try{told}>{bilingual("guide_try")}</button>' if told else ""
 
 
 def _styles(board: Board) -> None:

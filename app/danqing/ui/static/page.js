@@ -1,6 +1,7 @@
 // The parts of the page that need no server: picking and viewing pictures, copying, keys, light and dark.
 window.danqing = (() => {
   const words = __WORDS__;
+  const help = __HELP__;
   const say = (key) => words[key][/^zh/.test(document.documentElement.lang) ? 1 : 0];
 
   // The server said which language the page is in; Gradio goes by the browser's, and knows zh-CN and zh-TW only.
@@ -241,6 +242,13 @@ window.danqing = (() => {
     for (const button of document.querySelectorAll('.dq-icon')) {
       const word = button.textContent.trim();
       if (button.title !== word) button.title = word;
+    }
+    const language = /^zh/.test(document.documentElement.lang) ? 1 : 0;
+    for (const [id, told] of Object.entries(help)) {
+      const box = document.getElementById(id);
+      if (!box || box.title === told[language]) continue;
+      box.title = told[language];
+      for (const input of box.querySelectorAll('input, textarea')) input.ariaDescription = told[language];
     }
     // Gradio names the parts of a slider in English only: its label will do.
     for (const input of document.querySelectorAll('#dq-left .head + * input, #dq-left .head input')) {

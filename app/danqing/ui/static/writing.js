@@ -160,6 +160,13 @@
     if (answer?.ok) frame.innerHTML = await answer.text(); else if (answer) page.refused(frame, answer); else page.notice(page.say('lost'));
   }
 
+  // An example of the guide; a negative prompt of the writer's own stays where it brings none.
+  function fill(told, language) {
+    const [prompt, negative] = ['prompt', 'negative'].map((word) => told[word + language]);
+    if (negative) put(box(AREAS[1]), negative, 0, 0);
+    put(box(AREAS[0]), prompt, prompt.length, prompt.length);
+  }
+
   page.askStyle = () => window.prompt(page.say('style_name')) || '';
   page.askPreset = () => window.prompt(page.say('preset_name')) || '';
   page.paste = (text) => window.danqingTriggers.stage('paste', { text });
@@ -195,8 +202,9 @@
     }, true);
   }
   document.addEventListener('click', (event) => {
-    const button = event.target.closest('#dq-read, #dq-clear, #dq-browse, #dq-forever, [data-insert]');
+    const button = event.target.closest('#dq-read, #dq-clear, #dq-browse, #dq-forever, [data-insert], [data-try]');
     if (!button) return;
+    if ('try' in button.dataset) return fill(button.dataset, /^zh/.test(document.documentElement.lang) ? 'Zh' : 'En');
     if (button.dataset.insert) return page.insert(button.dataset.insert, button.dataset.words || '');
     if (button.id === 'dq-read') page.paste(/Steps: \d+/.test(box('dq-prompt').value) ? box('dq-prompt').value : '');
     if (button.id === 'dq-clear') AREAS.forEach((id) => put(box(id), '', 0, 0));
