@@ -99,6 +99,9 @@ def test_settings_are_searched_kept_and_obeyed(open_page: Open) -> None:
     tab(page, "settings")
     page.click("[data-key=eta_noise_seed_delta] [data-reset]")
     page.wait_for_selector(".dq-option[data-key=eta_noise_seed_delta]:not(.dq-changed)")
+    page.check(".dq-whose input[value='1']")
+    page.wait_for_selector(".dq-note >> text=everybody who has set nothing else")
+    shoot(page, "settings-box-en")
 
 
 def test_phone_shows_every_tab_without_scrolling_sideways(open_page: Open) -> None:

@@ -140,11 +140,20 @@ def test_pictures_are_deleted_brought_back_liked_and_packed(client: TestClient) 
         assert len(archive.namelist()) == 2
 
 
-def test_settings_are_kept_per_reader(client: TestClient) -> None:
+def test_settings_are_kept_per_reader_and_per_box(client: TestClient, data: Path) -> None:
     assert client.post("/ui/settings", json={"eta_noise_seed_delta": 31337}).status_code == 200
     mine, other = client.get("/ui/settings").text, client.get("/ui/settings", headers={"x-owner": "wang"}).text
     assert 'value="31337"' in mine
     assert 'value="31337"' not in other
+    wang = {"x-owner": "wang"}
+    assert client.post("/ui/settings?box=1", json={"eta_noise_seed_delta": 5}, headers=wang).status_code == 403
+    assert client.get("/ui/settings?box=1", headers=wang).status_code == 403
+    assert client.post("/ui/settings?box=1", json={"eta_noise_seed_delta": 5, "uni_pc_order": 2}).status_code == 200
+    assert 'data-default="5"' in client.get("/ui/settings", headers=wang).text
+    assert 'value="31337"' in client.get("/ui/settings").text, "what somebody set themselves stays"
+    assert Options(data).of("wang")["uni_pc_order"] == 2, "kept on disk"
+    client.post("/ui/settings?box=1", json={"eta_noise_seed_delta": 0})
+    assert 'data-default="0"' in client.get("/ui/settings", headers=wang).text
     for bad in ({"emphasis": "loud"}, {"uni_pc_order": "x"}, {"token_merging_ratio": 9}):
         assert client.post("/ui/settings", json=bad).status_code >= 400
     client.post("/ui/settings", json={"sd_model_checkpoint": "x", "unknown": 1})

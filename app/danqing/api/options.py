@@ -95,7 +95,8 @@ class Options:
         self._path = data / "options.json"
         self._lock = threading.Lock()
         self._clients: OrderedDict[str, dict[str, Any]] = self._read()
-        self._taken_over = self._read_taken_over(data / TAKEN_OVER)
+        self._box = data / TAKEN_OVER
+        self._taken_over = self._read_taken_over(self._box)
 
     def of(self, client: str) -> dict[str, Any]:
         """Every option as it stands for `client`."""
@@ -149,6 +150,22 @@ class Options:
                 self._clients.popitem(last=False)
             self._write()
 
+    def defaults(self) -> dict[str, Any]:
+        """Every option as it stands for a client that has set nothing."""
+        return {key: self._default(key) for key in self.table}
+
+    def set_box(self, values: Mapping[str, Any]) -> None:
+        """Keep `checked` values as this box's defaults, for every client that has set nothing else; on disk when this returns.
+
+        Raises:
+            DanqingError: `disk_full`, when they cannot be written.
+        """
+        with self._lock:
+            told = {**self._taken_over, **values}
+            kept = {key: value for key, value in told.items() if value != self.table[key].default}
+            _write(self._box, kept)
+            self._taken_over = kept
+
     def forget(self, client: str) -> None:
         """The client has never set anything.
 
@@ -160,10 +177,7 @@ class Options:
                 self._write()
 
     def _write(self) -> None:
-        try:
-            write_secret(self._path, json.dumps(self._clients))
-        except OSError:
-            raise DanqingError("disk_full", free_mb=0) from None
+        _write(self._path, self._clients)
 
     def _read(self) -> OrderedDict[str, dict[str, Any]]:
         try:
@@ -173,7 +187,7 @@ class Options:
             return OrderedDict()
 
     def _read_taken_over(self, path: Path) -> dict[str, Any]:
-        """What `danqing library import` took over from a WebUI: the defaults of every client."""
+        """This box's defaults: what an administrator set, and `danqing library import` took over from a WebUI."""
         try:
             return self._known(json.loads(path.read_text("utf-8")))
         except (OSError, ValueError, AttributeError):
@@ -188,6 +202,13 @@ class Options:
             except (ApiError, DanqingError):
                 continue
         return found
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        write_secret(path, json.dumps(content))
+    except OSError:
+        raise DanqingError("disk_full", free_mb=0) from None
 
 
 def as_floats(value: Any) -> Any:

@@ -189,21 +189,28 @@ def _size(path: Path | None) -> str:
     return f"{size / 2**30:.2f} GB" if size >= 2**30 else f"{size / 2**20:.1f} MB"
 
 
-def settings(values: Mapping[str, Any], table: Mapping[str, Option], language: Language) -> str:
-    """A form of the options, grouped, each with its key and its default."""
-    parts = [f'<p class="dq-note">{escape(say("settings_note", language))}</p>']
+def settings(
+    values: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    table: Mapping[str, Option],
+    language: Language,
+    *,
+    box: bool = False,
+) -> str:
+    """A form of the options, grouped, each with its key and its default. `box`: they are everybody's."""
+    parts = [f'<p class="dq-note">{escape(say("settings_box_note" if box else "settings_note", language))}</p>']
     for group, keys in GROUPS.items():
-        rows = "".join(_option(key, values.get(key, table[key].default), table[key], language) for key in keys)
+        rows = "".join(_option(key, values[key], defaults[key], table[key], language) for key in keys)
         parts.append(f"<section><h2>{escape(group[language == 'zh'])}</h2>{rows}</section>")
     return "".join(parts)
 
 
-def _option(key: str, value: Any, row: Option, language: Language) -> str:
+def _option(key: str, value: Any, default: Any, row: Option, language: Language) -> str:
     text = OPTIONS[key][language == "zh"]
-    changed = " dq-changed" if value != row.default else ""
+    changed = " dq-changed" if value != default else ""
     reset = escape(say("reset", language))
     return (
-        f'<div class="dq-option{changed}" data-key="{escape(key)}" data-default="{escape(str(row.default))}">'
+        f'<div class="dq-option{changed}" data-key="{escape(key)}" data-default="{escape(str(default))}">'
         f'<label for="dq-opt-{escape(key)}">{escape(text)}<code>{escape(key)}</code></label>'
         f'{_input(key, value, row)}<button type="button" class="dq-tool" data-reset>{reset}</button></div>'
     )

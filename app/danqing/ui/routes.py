@@ -23,7 +23,7 @@ from danqing.prompt.terms import has_chinese, matching
 from danqing.prompt.tokenizer import default_tokenizer
 from danqing.request import input_path
 from danqing.ui import browser, pages, uploads
-from danqing.ui.answers import body_of, html, reader
+from danqing.ui.answers import body_of, html, reader, require_admin
 from danqing.ui.wording import translates
 
 if TYPE_CHECKING:
@@ -224,18 +224,32 @@ class Routes:
         return JSONResponse({"bytes": await asyncio.to_thread(uploads.take, self.context.data, piece, body)})
 
     async def settings(self, request: Request) -> Response:
-        """This reader's options as a form."""
-        client = self.context.client_of(request)
-        values = await asyncio.to_thread(self.context.options.of, client) if self.context.options else {}
-        return html(pages.settings(values, self.context.option_table(), reader(request)))
+        """This reader's options as a form; for `box=1` those of everybody who has set nothing else."""
+        options, table = self.context.options, self.context.option_table()
+        usual = {key: row.default for key, row in table.items()}
+        if options is None:
+            return html(pages.settings(usual, usual, table, reader(request)))
+        if _of_box(request):
+            require_admin(self.context, request)
+            return html(pages.settings(options.defaults(), usual, table, reader(request), box=True))
+        values = await asyncio.to_thread(options.of, self.context.client_of(request))
+        return html(pages.settings(values, options.defaults(), table, reader(request)))
 
     async def set_options(self, request: Request) -> Response:
-        """Keeps options for this reader."""
+        """Keeps options for this reader, or for `box=1` as everybody's defaults."""
         wanted, options = await body_of(request), self.context.options
         if options is not None:
             allowed = {key: value for key, value in wanted.items() if key in pages.SHOWN}
-            await asyncio.to_thread(options.set, self.context.client_of(request), options.checked(allowed))
+            if _of_box(request):
+                require_admin(self.context, request)
+                await asyncio.to_thread(options.set_box, options.checked(allowed))
+            else:
+                await asyncio.to_thread(options.set, self.context.client_of(request), options.checked(allowed))
         return JSONResponse({})
+
+
+def _of_box(request: Request) -> bool:
+    return request.query_params.get("box") == "1"
 
 
 def _moment(text: str | None, otherwise: float) -> float:

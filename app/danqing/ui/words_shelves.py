@@ -45,6 +45,13 @@ SHELVES: Mapping[str, tuple[str, str]] = {
         "They apply to your own pictures, at once, on the page and through the API.",
         "仅对您自己的作品立即生效，网页与接口通用。",
     ),
+    "settings_whose": ("Whose settings", "谁的设置"),
+    "settings_mine": ("Mine", "仅自己"),
+    "settings_box": ("Everybody's defaults", "所有人的默认值"),
+    "settings_box_note": (
+        "They apply at once to everybody who has set nothing else.",
+        "对没有另行设置的所有人立即生效。",
+    ),
     "tokens": ("tokens", "个词元"),
     "browse_none": ("There is none on this machine yet.", "本机还没有这类模型。"),
     "browse_search": ("Search…", "搜索……"),

@@ -26,7 +26,7 @@ def build(board: Board) -> None:
         ("gallery", _gallery_tools()),
         ("models", ""),
         ("train", ""),
-        ("settings", _search("search_settings", "settings")),
+        ("settings", _settings_tools()),
     ):
         _page(name, tools)
     for name in ("people", *OFFICE):
@@ -63,6 +63,16 @@ def _gallery_tools() -> str:
         f"{_share()}</span>"
         f'<span class="dq-gone" hidden><b></b> {bilingual("deleted")} {_button("undo", "undo")}</span></div>'
     )
+
+
+def _settings_tools() -> str:
+    """The search, and for administrators whose settings are shown; an option has no room for two languages side by side."""
+    cells = "".join(
+        f'<label><input type="radio" name="dq-whose" value="{value}"{" checked" if not value else ""}>{bilingual(word)}</label>'
+        for word, value in (("settings_mine", ""), ("settings_box", "1"))
+    )
+    whose = f'<fieldset class="dq-whose"><legend>{bilingual("settings_whose")}</legend>{cells}</fieldset>'
+    return f'<div class="dq-shelf-tools">{_search("search_settings", "settings")}{whose}</div>'
 
 
 def _share() -> str:

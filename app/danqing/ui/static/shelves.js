@@ -41,12 +41,13 @@
     return { liked: of('liked').checked ? '1' : '', model: of('of-model').value.trim(), since: midnight('since', 0), until: midnight('until', 1) };
   }
 
+  const whose = () => document.querySelector('.dq-whose input:checked')?.value || '';
   const asked = {};
   const load = page.load = async (name, before = '') => {
     const frame = shelf(name);
     if (!frame) return;
     const search = document.querySelector(`[data-search="${name}"]`);
-    const asks = new URLSearchParams({ q: search?.value || '', before, ...(name === 'gallery' ? narrowed() : {}) });
+    const asks = new URLSearchParams({ q: search?.value || '', before, ...(name === 'gallery' ? narrowed() : {}), ...(name === 'settings' ? { box: whose() } : {}) });
     const path = 'plug' in frame.dataset ? `/ui/plug/${name}` : `/ui/${name}?${asks}`;
     const mine = asked[name] = (asked[name] || 0) + 1;
     const answer = await fetch(path).catch(() => null);
@@ -87,7 +88,7 @@
 
   async function set(row, value) {
     try {
-      await page.post('/ui/settings', { [row.dataset.key]: value });
+      await page.post(`/ui/settings?box=${whose()}`, { [row.dataset.key]: value });
       row.classList.toggle('dq-changed', String(value).toLowerCase() !== row.dataset.default.toLowerCase());
       row.classList.add('dq-saved');
       setTimeout(() => row.classList.remove('dq-saved'), 1200);
@@ -171,6 +172,7 @@
   document.addEventListener('change', (event) => {
     const row = event.target.closest?.('.dq-option');
     if (row) set(row, valueOf(event.target));
+    if (event.target.closest?.('.dq-whose')) load('settings');
     if (event.target.closest?.('.dq-piece')) marks();
     if (event.target.matches?.('[data-liked], [data-of-model], [data-since], [data-until]')) load('gallery');
     if (event.target.matches?.('.dq-upload input')) upload(event.target.closest('.dq-upload'), event.target);
