@@ -140,12 +140,14 @@ class StyleTexts(Part):
 class Script(Part):
     """A selectable script. `args` are its arguments by name, checked by the script itself.
 
-    `styles` are put to the prompts of every picture that it asks for, when these are made.
+    `styles` are put to the prompts of every picture that it asks for, when these are made; `shelf` holds those that an axis of
+    a plot may name.
     """
 
     name: str
     args: dict[str, Any] = Field(default_factory=dict)
     styles: tuple[StyleTexts, ...] = ()
+    shelf: dict[str, StyleTexts] = Field(default_factory=dict)
 
 
 class Extras(Part):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from danqing.engine.scripts import alternative, from_file, matrix, plot
 from danqing.engine.scripts.table import by_name
+from danqing.errors import DanqingError
 from danqing.request import GenerateRequest, Script, StyleTexts
 
 STYLES = (StyleTexts(prompt="fine {prompt}"), StyleTexts(prompt="sharp", negative_prompt="blurry"))
@@ -44,3 +47,16 @@ def test_what_is_searched_for_stands_in_the_prompt_without_styles() -> None:
 def test_the_other_prompt_of_the_alternative_has_the_styles() -> None:
     request, args = asked("img2img alternative test", ["", True, True, "b"], prompt="a", kind="img2img")
     assert alternative.changed(request, args).prompt == "fine b, sharp"
+
+
+def test_an_axis_of_styles() -> None:
+    """Each value is put to the prompt behind the styles that all cells have; an unknown one is refused."""
+    request, args = asked("X/Y/Z plot", ["Styles", "None,ink"], prompt="a")
+    assert request.script is not None
+    shelf = {"ink": StyleTexts(prompt="ink", negative_prompt="photo")}
+    request = request.model_copy(update={"script": request.script.model_copy(update={"shelf": shelf})})
+    made = list(plot.requests(request, args).values())
+    assert [one.prompt for one in made] == ["fine a, sharp", "fine a, sharp, ink"]
+    assert [one.negative_prompt for one in made] == ["blurry", "blurry, photo"]
+    with pytest.raises(DanqingError, match="oil"):
+        plot.requests(request, {**args, "x_values": "oil"})

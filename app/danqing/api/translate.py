@@ -21,7 +21,7 @@ from danqing.engine import catalog
 from danqing.errors import DanqingError
 from danqing.gallery import infotext, inputs
 from danqing.library.networks import Networks
-from danqing.prompt.styles import styled, styles_of, texts_of
+from danqing.prompt.styles import for_script, styled, styles_of
 from danqing.request import GenerateRequest, checked, parsed, with_old_hires
 from danqing.upscale import catalog as upscalers
 
@@ -72,8 +72,8 @@ def request_of(
     script = selected_script(fields, context)
     if script is None:
         prompt, negative = with_styles(fields, prompt, negative, context, owner)
-    elif fields.styles:
-        script["styles"] = texts_of(fields.styles, styles_of(context.logins.data, owner))
+    else:
+        script |= for_script(script["args"], fields.styles or (), styles_of(context.logins.data, owner))
     values: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative,

@@ -6,9 +6,10 @@ import csv
 import io
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from danqing.errors import DanqingError
@@ -127,9 +128,18 @@ def styled(
     )
 
 
-def texts_of(names: Iterable[str], styles: Iterable[Style]) -> list[dict[str, str]]:
-    """What the styles of these names say, in the order of the names, for a script that makes prompts."""
-    return [{"prompt": style.prompt, "negative_prompt": style.negative_prompt} for style in _chosen(names, styles)]
+def texts_of(style: Style) -> dict[str, str]:
+    """What a style says of each prompt, for a script that makes prompts."""
+    return {"prompt": style.prompt, "negative_prompt": style.negative_prompt}
+
+
+def for_script(args: Mapping[str, object], names: Iterable[str], styles: Iterable[Style]) -> dict[str, Any]:
+    """The styles of a script with these arguments: those of the names, in their order, and all where an axis names more."""
+    known = [style for style in styles if not style.divider]
+    found: dict[str, Any] = {"styles": [texts_of(style) for style in _chosen(names, known)]}
+    if "styles" in (str(args.get(f"{letter}_type")).lower() for letter in "xyz"):
+        found["shelf"] = {style.name: texts_of(style) for style in known}
+    return found
 
 
 def _chosen(names: Iterable[str], styles: Iterable[Style]) -> list[Style]:

@@ -80,6 +80,8 @@ def axis_values(context: UiContext, label: str) -> list[str]:
             return [*LATENT_MODES, *(row.name for row in upscalers(context.data))]
         case "VAE":
             return [AUTOMATIC, NONE, *vae_files(context.data)]
+        case "Styles":
+            return [style.name for style in styles_of(context.data, "") if not style.divider]
         case "RNG source":
             return ["GPU", "CPU", "NV"]
         case "Always discard next-to-last sigma" | "SGM noise multiplier":

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from danqing.prompt.styles import styled, styles_of, texts_of
+from danqing.prompt.styles import for_script, styled, styles_of
 from danqing.prompt.terms import has_chinese
-from danqing.request import StyleTexts
 from danqing.ui.examples import MINI_SIZE
 
 if TYPE_CHECKING:
@@ -27,10 +26,10 @@ def spoken(context: UiContext, request: GenerateRequest, boxes: Mapping[str, Any
     if request.kind != "extras" and translates(context, request.model, str(boxes.get("translate") or "auto")):
         prompt = _english(context, prompt, boxes.get("english"))
         negative = _english(context, negative, boxes.get("english_negative"))
-    if names and request.script is not None:
-        styles = tuple(StyleTexts(**texts) for texts in texts_of(names, styles_of(context.data, owner)))
-        script = request.script.model_copy(update={"styles": styles})
-        return {"prompt": prompt, "negative_prompt": negative, "script": script.model_dump()}
+    if request.script is not None:
+        script = request.script.model_dump()
+        script |= for_script(script["args"], names, styles_of(context.data, owner))
+        return {"prompt": prompt, "negative_prompt": negative, "script": script}
     if names:
         prompt, negative = styled(prompt, negative, names, styles_of(context.data, owner), limit)
     return {"prompt": prompt, "negative_prompt": negative}

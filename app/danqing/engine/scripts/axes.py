@@ -118,7 +118,21 @@ def _schedule(request: GenerateRequest, value: Any, values: Sequence[Any]) -> Ge
 
 
 def _styles(request: GenerateRequest, value: Any, values: Sequence[Any]) -> GenerateRequest:
-    raise DanqingError("not_available", feature="the axis “Styles”: write the style's text into Prompt S/R")
+    """One style more, or several with commas between.
+
+    Raises:
+        DanqingError: `invalid_field`, for a name that is no style.
+    """
+    script = request.script
+    names = [name.strip() for name in str(value).split(",") if name.strip() not in ("", "None")]
+    shelf = script.shelf if script is not None else {}
+    strange = next((name for name in names if name not in shelf), None)
+    if strange is not None:
+        raise DanqingError("invalid_field", field="Styles", reason=f"“{strange[:60]}” is no style")
+    if script is None:
+        return request
+    styles = script.styles + tuple(shelf[name] for name in names)
+    return request.model_copy(update={"script": script.model_copy(update={"styles": styles})})
 
 
 def _refiner(request: GenerateRequest, value: Any, values: Sequence[Any]) -> GenerateRequest:

@@ -80,10 +80,10 @@ def request_of(request: GenerateRequest, args: dict[str, Any], plot: Plot, cell:
     Raises:
         DanqingError: a value that does not fit.
     """
-    made = request.model_copy(update={"script": None})
+    made = request
     for axis, values, index in zip(plot.axes, plot.values, cell, strict=True):
         made = axis.apply(made, values[index], values)
-    made, step = styled(made, request.script), 0
+    made, step = styled(made.model_copy(update={"script": None}), made.script), 0
     counts = [len(values) for values in plot.values]
     if args["vary_seeds_x"]:
         step += cell[0]
