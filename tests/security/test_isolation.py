@@ -126,6 +126,7 @@ def test_nobody_learns_of_others(home: House, run: Run) -> None:
         for_all = (await home.ask("GET", "/v1/queue", home.headers["admin"])).json()
         assert [row["owner"] for row in for_all["jobs"]] == ["ann"]
         assert word not in json.dumps(for_all)
+        await home.service.resume()
 
     run(visit())
 
@@ -148,5 +149,6 @@ def test_nobody_stops_others(home: House, run: Run) -> None:
         assert home.service.get(job.id).state == "queued"
         assert (await home.ask("DELETE", f"/v1/jobs/{job.id}", home.headers["admin"])).status == 200
         assert home.service.get(job.id).state == "cancelled"
+        await home.service.resume()
 
     run(visit())
