@@ -111,24 +111,6 @@ def test_a_comma_near_the_end_is_where_the_chunk_is_cut() -> None:
     assert EOS not in never[0].tokens[1:76]
 
 
-@pytest.mark.parametrize(
-    ("prompt", "counted", "weight"),
-    [
-        ("(a BREAK b)", 3, -1.1),
-        ("[a BREAK b:1.2", 7, -1 / 1.1),
-        ("(a BREAK b:1.0)", 76, None),
-        ("(a) BREAK (b:1.2)", 76, None),
-    ],
-)
-def test_a_break_that_is_weighed_is_a_word(prompt: str, counted: int, weight: float | None) -> None:
-    """The WebUI gives it the weight -1, which brackets change; only -1 ends a chunk."""
-    cutter = Cutter(TOKENIZER)
-    assert cutter.count(prompt) == counted
-    first, *rest = cutter.cut(prompt)
-    assert len(rest) == (weight is None)
-    assert weight is None or first.weights[2] == pytest.approx(weight)
-
-
 def test_an_embedding_is_never_split() -> None:
     first, second = Cutter(TOKENIZER, WORDS).cut("a " * 73 + "(tiemb:1.3) b")
     assert (first.tokens[73:76], first.vectors) == ((320, EOS, EOS), ())

@@ -250,7 +250,7 @@ def _fill(found: dict[str, str | int | bool]) -> None:
 def _emphasised(found: Mapping[str, object]) -> bool:
     """Whether any piece of the prompts has a weight of its own."""
     texts = (str(found[key]) for key in ("Prompt", "Negative prompt"))
-    return any(set("([") & set(text) and not emphasis.plain(emphasis.parse(text)) for text in texts)
+    return any(piece.weight != 1 for text in texts if set("([") & set(text) for piece in emphasis.parse(text))
 
 
 def _old_hires(found: dict[str, str | int | bool]) -> None:

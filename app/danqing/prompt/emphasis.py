@@ -39,7 +39,7 @@ class Emphasis(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that shares one weight; `breaks` means that it is a `BREAK`, which ends the chunk here."""
+    """Text that shares one weight; `breaks` means that a `BREAK` ends the chunk here and `text` is empty."""
 
     text: str
     weight: float
@@ -83,11 +83,7 @@ def parse(prompt: str) -> list[Piece]:
 
 
 def _weighted(pieces: list[Piece], scales: list[_Scale]) -> list[Piece]:
-    """The pieces with the weights of all brackets around them.
-
-    A `BREAK` is a piece of weight -1, as in the WebUI, and brackets around it weigh it too: what has another weight then is no
-    `BREAK` any more but the word.
-    """
+    """The pieces with the weights of all brackets around them."""
     if sum(scale.end - scale.start for scale in scales) > PRODUCTS:
         weights = _summed(len(pieces), scales)
     else:
@@ -96,7 +92,7 @@ def _weighted(pieces: list[Piece], scales: list[_Scale]) -> list[Piece]:
             for i in range(scale.start, scale.end):
                 weights[i] *= scale.factor
     return [
-        piece if weight == 1.0 else Piece(piece.text, piece.weight * weight)
+        piece if piece.breaks or weight == 1.0 else Piece(piece.text, weight)
         for piece, weight in zip(pieces, weights, strict=True)
     ]
 
@@ -121,7 +117,7 @@ def _summed(count: int, scales: list[_Scale]) -> list[float]:
 
 def plain(pieces: list[Piece]) -> bool:
     """Whether no piece has a weight of its own."""
-    return all(piece.weight == 1.0 or piece.breaks for piece in pieces)
+    return all(piece.weight == 1.0 for piece in pieces)
 
 
 def _number(text: str) -> float | None:
@@ -137,7 +133,7 @@ def _split_breaks(text: str) -> list[Piece]:
     found: list[Piece] = []
     for i, part in enumerate(parts):
         if i:
-            found.append(Piece("BREAK", -1.0, breaks=True))
+            found.append(Piece("", 1.0, breaks=True))
             part = part.lstrip()
         found.append(Piece(part.rstrip() if i < len(parts) - 1 else part, 1.0))
     return found
