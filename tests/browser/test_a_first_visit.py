@@ -18,6 +18,7 @@ def test_first_visit_in_chinese_one_click_to_a_picture(open_page: Open, capsys: 
     assert page.inner_text(f"{STAGE} h2") == "今天画点什么？"
     assert page.inner_text("#dq-generate") == "开始绘制"
     assert page.locator(".dq-example").count() == 4
+    assert page.eval_on_selector_all(".dq-example img", "all => all.map(one => one.naturalWidth)") == [128] * 4
     shoot(page, "first-visit-zh")
     prompt = page.inner_text(".dq-example >> nth=0").strip()
     acted = time.monotonic()

@@ -120,7 +120,9 @@ def end_sessions(page: Any, li: Any) -> None:
     with page.expect_response("**/v1/users/li/sessions"):
         page.click(f'{ROW.format("li")} [data-path$="/sessions"]')
     page.wait_for_selector(f'{ROW.format("li")} [data-path$="/sessions"]', state="detached")
-    li.reload()
+    li.fill("#dq-prompt textarea", "not lost")
+    li.click("#dq-generate")
+    li.wait_for_selector("[data-testid=toast-text] >> text=您已退出登录")
     li.wait_for_selector("input[name=password]")
 
 
@@ -136,6 +138,7 @@ def lock_and_let_in(page: Any, li: Any) -> None:
     note.wait_for(state="detached")
     log_in(li, "li", PASSWORD)
     li.wait_for_selector(STAGE)
+    li.wait_for_function("document.querySelector('#dq-prompt textarea')?.value === 'not lost'")
 
 
 def look_at(page: Any) -> None:

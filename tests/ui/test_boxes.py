@@ -52,6 +52,15 @@ def test_another_model_brings_its_size(desk: Desk) -> None:
     assert (value(wide["width"]), value(wide["height"])) == (168, 96)
 
 
+def test_a_vae_is_used_by_its_name(desk: Desk) -> None:
+    assert (
+        value(desk.named(run(desk.boxes.vae_named(desk.data(model=MINI), event(name="None"), a_request())))["vae"])
+        == "None"
+    )
+    gone = desk.named(run(desk.boxes.vae_named(desk.data(model=MINI), event(name="gone.pt"), a_request())))["vae"]
+    assert "value" not in gone.constructor_args, "what is no longer there changes nothing"
+
+
 def test_example_fills_the_prompt(desk: Desk) -> None:
     for index in (1, 99, "x", None):
         boxes = desk.named(run(desk.boxes.example(desk.data(model=MINI), event(index=index), a_request("zh"))))

@@ -103,7 +103,10 @@ def test_terms_and_networks_complete_what_is_written(client: TestClient, data: P
     write_safetensors(folder / "inkling.safetensors", [tensor()], {})
     (folder / "inkling.json").write_text(json.dumps({"activation text": "<ink>", "preferred weight": 0.7}))
     assert client.get("/ui/terms", params={"q": "inkl"}).json()[0] == {"text": "<lora:inkling:0.7>", "note": "lora"}
+    assert "<img" not in client.get("/ui/networks").text
+    (folder / "inkling.preview.png").write_bytes(png())
     html = client.get("/ui/networks").text
+    assert 'src="/ui/models/preview/lora/inkling.safetensors"' in html
     assert 'data-insert="&lt;lora:inkling:0.7&gt;"' in html
     assert "<small>&lt;ink&gt;</small>" in html
 

@@ -127,6 +127,13 @@ class Boxes:
             model = await self._model(_told(event, "title"))
             return self.sizes(model) | self.board.updates(cfg_scale=_guidance(model), model=_menu(models, model))
 
+    async def vae_named(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Updates:
+        """A VAE chosen elsewhere on the page."""
+        with in_words(request):
+            models = await self._models()
+            menus = await asyncio.to_thread(lists.menus, self.context, models, reader(request), self._owner(request))
+            return self.board.updates(vae=self.merged({"vae": menus["vae"]}, {"vae": _told(event, "name")})["vae"])
+
     def aspect(self, aspect: str) -> Callable[[dict[Any, Any], gr.Request], Awaitable[Updates]]:
         """The handler of a button for this shape: a size with the area that the model knows best."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from danqing.library.embeddings import Embeddings
 from danqing.library.networks import Network, Networks
+from danqing.ui.pages import preview_address
 from danqing.ui.words import say
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ WEIGHT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A network. `tag`: what a click puts into the prompt; `words`: what its trainer says calls it up."""
+    """A network. `tag`: what a click puts into the prompt; `words`: what its trainer says calls it up; `picture`: address of
+    the picture beside it."""
 
     kind: str
     name: str
     tag: str
     words: str = ""
+    picture: str = ""
 
 
 @cache
@@ -40,17 +43,22 @@ def _shelves(data: Path) -> tuple[Networks, Embeddings]:
 def cards(context: UiContext) -> list[Card]:
     """All networks and embeddings on disk."""
     networks, embeddings = _shelves(context.data)
-    found = [_card("lora", one) for one in networks.loras()]
-    found += [Card("embedding", one.name, one.name) for one in embeddings.all()]
-    return found + [_card("hypernet", one) for one in networks.hypernetworks()]
+    data = context.data
+    found = [_card(data, "lora", one) for one in networks.loras()]
+    found += [
+        Card("embedding", one.name, one.name, picture=preview_address(data, "embedding", one.path))
+        for one in embeddings.all()
+    ]
+    return found + [_card(data, "hypernet", one) for one in networks.hypernetworks()]
 
 
-def _card(kind: str, network: Network) -> Card:
+def _card(data: Path, kind: str, network: Network) -> Card:
     told = network.user_metadata()
     weight = told.get("preferred weight")
     weight = weight if isinstance(weight, int | float) and weight else WEIGHT
     words = told.get("activation text")
-    return Card(kind, network.name, f"<{kind}:{network.name}:{weight:g}>", words if isinstance(words, str) else "")
+    tag, words = f"<{kind}:{network.name}:{weight:g}>", words if isinstance(words, str) else ""
+    return Card(kind, network.name, tag, words, preview_address(data, kind, network.path))
 
 
 def html(context: UiContext, language: Language) -> str:
@@ -66,7 +74,8 @@ def html(context: UiContext, language: Language) -> str:
 
 def _html(card: Card) -> str:
     more = f"<small>{escape(card.words)}</small>" if card.words else ""
+    image = f'<img src="{escape(card.picture)}" alt="{escape(card.name)}" loading="lazy">' if card.picture else ""
     return (
         f'<button type="button" class="dq-card" data-insert="{escape(card.tag)}" data-words="{escape(card.words)}">'
-        f"<span>{escape(card.name)}</span>{more}</button>"
+        f"{image}<span>{escape(card.name)}</span>{more}</button>"
     )

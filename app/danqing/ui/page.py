@@ -54,6 +54,7 @@ SPOKEN = (
     "use",
     "lost",
     "error_title",
+    "logged_out",
     "no_picture",
     "too_large",
     *SENT,
@@ -172,6 +173,7 @@ def _wire(demo: gr.Blocks, board: Board, drawing: Drawing, boxes: Boxes) -> None
     fills(board["skip"].click, drawing.skip, board.some("session"), [])
     fills(board["stage"].use, boxes.use, model, filled)
     fills(board["stage"].model, boxes.model_named, model, [board["model"], *sized, board["cfg_scale"]])
+    fills(board["stage"].vae, boxes.vae_named, model, [board["vae"]])
     fills(board["stage"].paste, boxes.paste, model, filled)
     fills(board["refresh"].click, boxes.refresh, model, filled)
     fills(board["model"].input, boxes.model_chosen, model, [*sized, board["cfg_scale"]])

@@ -80,7 +80,7 @@ def models(context: UiContext, language: Language, *, uploads: bool = False) -> 
         _section(kind, folder, [_tools(context.data, kind, row, uploads, language) for row in rows], language)
         for kind, folder, rows in (
             ("checkpoint", "models/Stable-diffusion", _checkpoints(context)),
-            ("vae", "models/VAE", (_Row(name, path) for name, path in vae_files(context.data).items())),
+            ("vae", "models/VAE", _vaes(context.data)),
             ("lora", "models/Lora", _networks(context, "lora")),
             ("embedding", "embeddings", _embeddings(context)),
             ("hypernet", "models/hypernetworks", _networks(context, "hypernet")),
@@ -114,13 +114,10 @@ def _fetching(language: Language) -> str:
 
 def _tools(data: Path, kind: str, row: _Row, admin: bool, language: Language) -> _Row:
     """The row with its picture, and with what an administrator may do with a file that lies in its kind's folder."""
-    folder = data / KINDS[kind][0]
-    if row.path is None or not row.path.is_file() or not row.path.is_relative_to(folder):
+    name = inside(data, kind, row.path)
+    if not name:
         return row
-    name = row.path.relative_to(folder).as_posix()
-    if not name.lower().endswith(KINDS[kind][1]):
-        return row
-    picture = f"/ui/models/preview/{kind}/{quote(name)}" if preview_of(row.path) else ""
+    picture = preview_address(data, kind, row.path)
     acts = (("model_preview", "model-preview"), ("model_delete", "model-delete")) if admin else ()
     cells = "".join(
         f'<button type="button" class="dq-tool" data-office="{act}">{escape(say(word, language))}</button>'
@@ -129,10 +126,30 @@ def _tools(data: Path, kind: str, row: _Row, admin: bool, language: Language) ->
     return replace(row, picture=picture, tools=cells, file=f'data-file data-kind="{kind}" data-name="{escape(name)}"')
 
 
+def inside(data: Path, kind: str, path: Path | None) -> str:
+    """A model file's name below its kind's folder, "" for what is no file there."""
+    folder, endings = data / KINDS[kind][0], KINDS[kind][1]
+    if path is None or not path.is_file() or not path.is_relative_to(folder):
+        return ""
+    name = path.relative_to(folder).as_posix()
+    return name if name.lower().endswith(endings) else ""
+
+
+def preview_address(data: Path, kind: str, path: Path | None) -> str:
+    """Where the picture beside a model's file is served, "" without one."""
+    name = inside(data, kind, path)
+    return f"/ui/models/preview/{kind}/{quote(name)}" if name and path and preview_of(path) else ""
+
+
 def _checkpoints(context: UiContext) -> Iterable[_Row]:
     for one in context.library.checkpoints():
         note = f"{one.native_size} px" + (f" · {one.license}" if one.license else "")
         yield _Row(one.name, one.filename, one.hash10 or "", note, f'data-model="{escape(one.title)}"')
+
+
+def _vaes(data: Path) -> Iterable[_Row]:
+    for name, path in vae_files(data).items():
+        yield _Row(name, path, action=f'data-vae="{escape(name)}"')
 
 
 def _networks(context: UiContext, kind: str) -> Iterable[_Row]:

@@ -72,11 +72,17 @@ def welcome(examples: Sequence[Example], language: Language) -> str:
     """What stands there before the first picture: an invitation and four prompts that draw on click."""
     cards = "".join(
         f'<button type="button" class="dq-example" data-do="example" data-index="{index}">'
-        f"<span>{escape(example.prompt(language))}</span></button>"
+        f"{_drawn(example, language)}<span>{escape(example.prompt(language))}</span></button>"
         for index, example in enumerate(examples)
     )
     text = f"<h2>{escape(say('welcome', language))}</h2><p>{escape(say('welcome_more', language))}</p>"
     return _section("welcome", f'<div class="dq-welcome">{text}<div class="dq-examples">{cards}</div></div>')
+
+
+def _drawn(example: Example, language: Language) -> str:
+    source = example.picture()
+    alt = escape(example.prompt(language))
+    return f'<img src="{source}" alt="{alt}" width="128" height="128">' if source else ""
 
 
 def notice(text: str) -> str:

@@ -91,6 +91,7 @@ PAGE: Mapping[str, tuple[str, str]] = {
     # Notices
     "error_title": ("That did not work", "出了点问题"),
     "nothing_to_reuse": ("There is no picture yet whose settings could be used.", "还没有可以沿用参数的图片。"),
+    "logged_out": ("You are no longer logged in; on to the login…", "您已退出登录，正在前往登录页……"),
     "no_picture": (
         "That is no picture that can be read. Use PNG, JPEG or WebP.",
         "无法作为图片读取，请使用 PNG、JPEG 或 WebP。",

@@ -257,6 +257,14 @@ window.danqing = (() => {
     }
   }
 
+  // Who was logged out elsewhere is told, and shown the way in; what is written waits for them.
+  let leaving = false;
+  function loggedOut() {
+    if (!leaving) setTimeout(() => { location.href = '/login?next=/'; }, 1500);
+    leaving = true;
+    return say('logged_out');
+  }
+
   // What Gradio's notices say in English only.
   function notices() {
     for (const title of document.querySelectorAll('.toast-title.error')) {
@@ -265,6 +273,7 @@ window.danqing = (() => {
     }
     for (const text of document.querySelectorAll('[data-testid=toast-text]')) {
       if (text.textContent.startsWith('Connection to the server was lost')) text.textContent = say('lost');
+      if (text.textContent === 'Not authenticated') text.textContent = loggedOut();
     }
     for (const button of document.querySelectorAll('[data-testid=toast-close]')) {
       if (button.ariaLabel !== say('close')) button.ariaLabel = say('close');
@@ -301,5 +310,5 @@ window.danqing = (() => {
   }
   if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);
 
-  return { clicked, picked, copy, say, notice, large, make, written, forget };
+  return { clicked, picked, copy, say, notice, large, make, written, forget, loggedOut };
 })();

@@ -64,7 +64,8 @@
   // Why a page is not shown, in its place.
   page.refused = async (frame, answer) => {
     const told = await answer.json().catch(() => ({}));
-    const line = Object.assign(document.createElement('p'), { className: 'dq-none', textContent: told.detail || told.errors || answer.status });
+    const text = answer.status === 401 ? page.loggedOut() : told.errors || told.detail || answer.status;
+    const line = Object.assign(document.createElement('p'), { className: 'dq-none', textContent: text });
     frame.replaceChildren(line);
   };
 
@@ -167,6 +168,7 @@
       if (input.type === 'checkbox') input.checked = row.dataset.default === 'True'; else input.value = row.dataset.default === 'None' ? '' : row.dataset.default;
       set(row, valueOf(input));
     }
+    if (at('[data-vae]')) { window.danqingTriggers.stage('vae', { name: at('[data-vae]').dataset.vae }); page.choose('txt2img'); }
     if (at('[data-model]')) page.model(at('[data-model]').dataset.model);
   });
   document.addEventListener('change', (event) => {

@@ -7,6 +7,7 @@
   async function ask(path, body, type, form = 'json') {
     const answer = await fetch(path, { method: 'POST', body, headers: { 'Content-Type': type } }).catch(() => { throw new Error(page.say('lost')); });
     if (answer.ok) return answer[form]();
+    if (answer.status === 401) throw new Error(page.loggedOut());
     // What stands between us and the server answers in a format of its own.
     const told = await answer.json().catch(() => ({}));
     const plain = answer.status === 413 ? page.say('too_large') : `${page.say('error_title')} (${answer.status})`;
