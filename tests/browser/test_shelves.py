@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from danqing.library.tensors import write_safetensors
 from tests.browser.conftest import STAGE, Open, draw, finish, shoot
 from tests.browser.test_images import tab
 from tests.conftest import Server
@@ -70,12 +71,19 @@ def test_information_of_a_picture_and_sending_it_on(open_page: Open, site: Serve
 
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
-def test_models_are_listed_and_used(open_page: Open, locale: str) -> None:
+def test_models_are_listed_and_used(open_page: Open, site: Server, locale: str) -> None:
+    hollow = site.data / "models" / "VAE" / "hollow.safetensors"
+    hollow.parent.mkdir(parents=True, exist_ok=True)
+    write_safetensors(hollow, [], {})
     page = open_page(locale)
     tab(page, "models")
     page.wait_for_selector("[data-shelf=models] td")
     assert "danqing-mini" in page.inner_text("[data-shelf=models]")
     shoot(page, f"models-{locale[:2]}")
+    page.click("[data-vae='hollow.safetensors']")
+    page.wait_for_function("document.querySelector('#dq-vae input').value === 'hollow.safetensors'")
+    hollow.unlink()
+    tab(page, "models")
     page.click("[data-model]")
     page.wait_for_function("document.body.dataset.tab === 'txt2img'")
 

@@ -37,7 +37,6 @@ def build(board: Board, settings: Settings) -> None:
         menu(board, "refiner_checkpoint", [(label("none"), "")], "")
         slider(board, "refiner_switch_at", 0.01, 1, 0.8, 0.01)
     with gr.Accordion(label("more"), open=False, elem_id="dq-more"):
-        menu(board, "vae", [CHOICE_AUTOMATIC], CHOICE_AUTOMATIC)
         slider(board, "clip_skip", 1, 12, DEFAULT.clip_skip, 1)
         slider(board, "s_min_uncond", 0, 15, 0, 0.1)
         with gr.Row():
@@ -60,6 +59,7 @@ def _sampling(board: Board, settings: Settings) -> None:
     with gr.Row():
         menu(board, "sampler", sampler_names(), DEFAULT.sampler)
         menu(board, "scheduler", schedule_labels(), CHOICE_AUTOMATIC)
+    menu(board, "vae", [CHOICE_AUTOMATIC], CHOICE_AUTOMATIC)
     slider(board, "steps", 1, settings.get_int("limit_steps"), DEFAULT.steps, 1)
     slider(board, "cfg_scale", 1, 30, DEFAULT.cfg_scale, 0.5, info=label("cfg_info"), elem_id="dq-cfg")
 
