@@ -50,7 +50,12 @@ def _try(part: str) -> str:
         if key in WORDS
         for language, text in zip(("en", "zh"), both(key), strict=True)
     )
-    return f'<button type="button" class="dq-tool" data-try{told}>{bilingual("guide_try")}</button>' if told else ""
+    # What is folded up has no text yet by which it could be called.
+    name = escape(" ".join(both("guide_try")))
+    button = (
+        f'<button type="button" class="dq-tool" data-try aria-label="{name}"{told}>{bilingual("guide_try")}</button>'
+    )
+    return button if told else ""
 
 
 def _styles(board: Board) -> None:
