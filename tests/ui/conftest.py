@@ -147,7 +147,7 @@ class Desk:
 
     def good(self, **values: Any) -> dict[Any, Any]:
         """Boxes that can be drawn."""
-        boxes: dict[str, Any] = {name: self.board[name].value for name in NAMES}
+        boxes: dict[str, Any] = {name: self.board[name].value for name in (*NAMES, *self.board.plugged)}
         boxes |= {"sampler": "Euler", "scheduler": "Automatic", "seed": "-1", "prompt": "a red star", "model": ""}
         boxes |= {"steps": 5, "width": 64, "height": 64, "cfg_scale": 7, "batch_size": 1, "n_iter": 1}
         return self.data(**{**boxes, **values})
