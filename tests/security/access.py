@@ -88,7 +88,13 @@ ROWS: tuple[Row, ...] = (
     Row("GET", "/redoc", "look"),
     Row("GET", "/pictures/{picture_id}", "own"),
     Row("POST", "/sdapi/v1/server-*", "steer, off", "404 while api_server_stop is off", "api_server_stop 关闭时为 404"),
-    Row("GET HEAD OPTIONS", "/sdapi/v1/*", "look", "progress speaks of the caller's jobs only", "进度只涉及调用者自己的任务"),
+    Row(
+        "GET HEAD OPTIONS",
+        "/sdapi/v1/*",
+        "look",
+        "progress speaks of the caller's jobs only",
+        "进度只涉及调用者自己的任务",
+    ),
     Row(
         "POST PUT PATCH DELETE",
         "/sdapi/v1/*",
