@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from danqing.api import errors
 from danqing.desk import Desk
-from danqing.jobs.model import Readiness
+from danqing.jobs.model import Phase, Readiness
 from danqing.library import chores
 from danqing.log import Tail
 from danqing.plugins.loading import Plugins, activate, active
@@ -47,7 +47,7 @@ class Service(SimpleNamespace):
     restarts = 0
 
     def readiness(self) -> Readiness:
-        return Readiness(True, device="CPU")
+        return Readiness(True, (Phase("warm-up", "done", 0.2), Phase("own", "done", 0.1)), device="CPU")
 
     def stats(self) -> dict[str, float]:
         return {"jobs_waiting": 2.0, "engine_ram_engine": 1e9}
@@ -124,7 +124,10 @@ def test_the_machine_is_shown_without_secrets(client: TestClient) -> None:
         texts = {name: archive.extractfile(name).read().decode() for name in archive.getnames()}  # type: ignore[union-attr]
     assert {"status.json", "settings.json", "plugins.json", "log.txt", "versions.json"} <= {Path(n).name for n in texts}
     assert not any("hunter2" in text for text in texts.values())
-    page = client.get("/ui/system", headers={**ADMIN, "accept-language": "zh"}).text
+    chinese = {**ADMIN, "accept-language": "zh"}
+    told = client.get("/ui/system/facts", headers=chinese).json()
+    assert [phase["name"] for phase in told["phases"]] == ["试笔", "own"]
+    page = client.get("/ui/system", headers=chinese).text
     assert "显存分配器" in page
     assert "重启引擎" in page
 

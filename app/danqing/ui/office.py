@@ -21,6 +21,7 @@ from danqing.plugins.loading import active
 from danqing.settings import Settings
 from danqing.ui import pages_office, plugs
 from danqing.ui.answers import body_of, html, reader, require_admin
+from danqing.ui.words_office import PHASES
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -93,7 +94,14 @@ class Office:
             "device": readiness.device,
             "compiled": accelerated(readiness.acceleration)[language == "zh"],
             "error": trouble.text(language) if trouble else "",
-            "phases": [{"name": one.name, "state": one.state, "seconds": one.seconds} for one in readiness.phases],
+            "phases": [
+                {
+                    "name": PHASES.get(one.name, (one.name,) * 2)[language == "zh"],
+                    "state": one.state,
+                    "seconds": one.seconds,
+                }
+                for one in readiness.phases
+            ],
             "stats": service.stats(),
             "disk": {"total": disk.total, "free": disk.free},
             "log": {"number": number, "lines": lines},

@@ -145,3 +145,11 @@ OFFICE: Mapping[str, tuple[str, str]] = {
     "preset_delete": ("Delete this preset", "删除该预设"),
     "preset_name": ("Name of the preset", "预设名称"),
 }
+
+PHASES: Mapping[str, tuple[str, str]] = {
+    "engine": ("engine", "启动引擎"),
+    "torch": ("PyTorch", "加载 PyTorch"),
+    "model": ("model", "加载模型"),
+    "warm-up": ("warm-up", "试笔"),
+}
+"""The parts of the engine's start, by their names."""
