@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 
 import httpx
+import numpy as np
 import openai
 import pytest
 from PIL import Image
@@ -56,7 +57,10 @@ def test_generate(client: openai.OpenAI) -> None:
         size="64x64",
         extra_body=FEW,  # type: ignore[call-overload]
     )
-    assert [one.b64_json for one in again.data] == [one.b64_json for one in answer.data]
+    for one, other in zip(again.data, answer.data, strict=True):
+        # The last bit of a picture depends on how many rows its steps had.
+        pixels = [np.asarray(opened(picture.b64_json), np.int16) for picture in (one, other)]
+        assert np.abs(pixels[0] - pixels[1]).max() <= 1
 
 
 def test_addresses_of_pictures(client: openai.OpenAI) -> None:
