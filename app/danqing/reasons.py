@@ -69,6 +69,8 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"(.+) is not one of (.+)", r"\1 不在可选值之中：\2"),
     (r"(.+) is not of type (\w+)", r"\1 的类型不是 \2"),
     (r"(.+) is neither true nor false", r"\1 既不是 true 也不是 false"),
+    (r"is not among the settings of this page", "不在此页的设置之中"),
+    (r"is set by (DANQING_\w+)", r"由 \1 设定"),
     (r"(.+) is no colour", r"\1 不是颜色"),
     (r"nested deeper than (\d+)", r"嵌套超过 \1 层"),
     (r"more than (\d+) pixels", r"超过 \1 像素"),

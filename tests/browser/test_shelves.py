@@ -110,6 +110,17 @@ def test_settings_are_searched_kept_and_obeyed(open_page: Open) -> None:
     page.check(".dq-whose input[value='1']")
     page.wait_for_selector(".dq-note >> text=everybody who has set nothing else")
     shoot(page, "settings-box-en")
+    page.check(".dq-whose input[value='2']")
+    page.fill("[data-search=settings]", "trash_days")
+    page.wait_for_selector(".dq-option[data-key=trash_days]")
+    assert page.locator(".dq-option:visible").count() == 1
+    page.fill("#dq-opt-trash_days", "2")
+    page.press("#dq-opt-trash_days", "Tab")
+    page.wait_for_selector(".dq-changed[data-key=trash_days]")
+    page.click("[data-key=trash_days] [data-reset]")
+    page.wait_for_selector(".dq-option[data-key=trash_days]:not(.dq-changed)")
+    page.fill("[data-search=settings]", "")
+    shoot(page, "settings-service-en")
 
 
 def test_phone_shows_every_tab_without_scrolling_sideways(open_page: Open) -> None:

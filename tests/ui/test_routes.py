@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from fastapi import FastAPI
 from PIL import Image, PngImagePlugin
 from starlette.testclient import TestClient
 
+from danqing import app as house
 from danqing.api import errors
 from danqing.api.options import Options
 from danqing.library.tensors import Row, write_safetensors
@@ -161,6 +163,38 @@ def test_settings_are_kept_per_reader_and_per_box(client: TestClient, data: Path
         assert client.post("/ui/settings", json=bad).status_code >= 400
     client.post("/ui/settings", json={"sd_model_checkpoint": "x", "unknown": 1})
     assert "unknown" not in client.get("/ui/settings").text
+
+
+def test_administrators_keep_settings_of_the_service_for_its_next_start(
+    client: TestClient, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, wang = "/ui/settings?box=2", {"x-owner": "wang"}
+    assert client.get(ask, headers=wang).status_code == client.post(ask, json={}, headers=wang).status_code == 403
+    monkeypatch.setenv("DANQING_LIMIT_BATCH", "3")
+    assert client.post(ask, json={"limit_steps": 99, "page_language": "zh", "label_embedded": True}).status_code == 200
+    page = client.get(ask).text
+    assert '<div class="dq-option dq-changed" data-key="limit_steps" data-default="150">' in page
+    assert re.search(r'id="dq-opt-limit_steps" value="99"', page)
+    assert re.search(r'id="dq-opt-limit_batch" disabled value="3"', page)
+    assert "最长边" in client.get(ask, headers={"accept-language": "zh"}).text
+    kept = Settings.load(house.ROWS, data)
+    assert (kept.get_int("limit_steps"), kept.get_str("page_language"), kept.get_bool("label_embedded")) == (
+        99,
+        "zh",
+        True,
+    )
+    before = (data / "settings.toml").read_bytes()
+    for bad in (
+        {"limit_steps": 0},
+        {"limit_steps": "x"},
+        {"page_language": "xx"},
+        {"limit_batch": 2},
+        {"engine_command": "sh"},
+    ):
+        answer = client.post(ask, json=bad, headers={"accept-language": "zh"})
+        assert answer.status_code == 422, bad
+        assert next(iter(bad)) in answer.json()["errors"]
+    assert (data / "settings.toml").read_bytes() == before
 
 
 def test_models_are_listed_with_the_reader_s_words(client: TestClient) -> None:

@@ -19,7 +19,7 @@ from danqing.library import chores
 from danqing.plugins import Reader
 from danqing.plugins.loading import active
 from danqing.settings import Settings
-from danqing.ui import pages_office, plugs
+from danqing.ui import pages_office, plugs, service_settings
 from danqing.ui.answers import body_of, html, reader, require_admin
 from danqing.ui.words_office import PHASES
 
@@ -113,7 +113,7 @@ class Office:
         wanted = await body_of(request)
         rows = [engine_row(name) for name in ALLOCATOR]
         told = {name: wanted[name] for name in ALLOCATOR if name in wanted}
-        await asyncio.to_thread(Settings.keep, self.context.data, rows, told)
+        await asyncio.to_thread(service_settings.keep_rows, self.context.data, rows, told)
         await self.context.service.restart_engine()
         return JSONResponse({"words": engine_settings.allocator_words(Settings.load_known(rows, self.context.data))})
 

@@ -22,7 +22,7 @@ from danqing.prompt.chunks import token_count
 from danqing.prompt.terms import has_chinese, matching
 from danqing.prompt.tokenizer import default_tokenizer
 from danqing.request import input_path
-from danqing.ui import browser, pages, uploads
+from danqing.ui import browser, pages, service_settings, uploads
 from danqing.ui.answers import body_of, html, reader, require_admin
 from danqing.ui.wording import translates
 
@@ -224,23 +224,30 @@ class Routes:
         return JSONResponse({"bytes": await asyncio.to_thread(uploads.take, self.context.data, piece, body)})
 
     async def settings(self, request: Request) -> Response:
-        """This reader's options as a form; for `box=1` those of everybody who has set nothing else."""
+        """This reader's options as a form; for `box=1` those of everybody who has set nothing else, for `box=2` the service's."""
         options, table = self.context.options, self.context.option_table()
         usual = {key: row.default for key, row in table.items()}
+        if _asked_box(request) == "2":
+            require_admin(self.context, request)
+            return html(await service_settings.form(self.context, reader(request)))
         if options is None:
             return html(pages.settings(usual, usual, table, reader(request)))
-        if _of_box(request):
+        if _asked_box(request) == "1":
             require_admin(self.context, request)
             return html(pages.settings(options.defaults(), usual, table, reader(request), box=True))
         values = await asyncio.to_thread(options.of, self.context.client_of(request))
         return html(pages.settings(values, options.defaults(), table, reader(request)))
 
     async def set_options(self, request: Request) -> Response:
-        """Keeps options for this reader, or for `box=1` as everybody's defaults."""
+        """Keeps options for this reader, for `box=1` as everybody's defaults, or for `box=2` settings of the service."""
         wanted, options = await body_of(request), self.context.options
+        if _asked_box(request) == "2":
+            require_admin(self.context, request)
+            await service_settings.keep(self.context, wanted)
+            return JSONResponse({})
         if options is not None:
             allowed = {key: value for key, value in wanted.items() if key in pages.SHOWN}
-            if _of_box(request):
+            if _asked_box(request) == "1":
                 require_admin(self.context, request)
                 await asyncio.to_thread(options.set_box, options.checked(allowed))
             else:
@@ -248,8 +255,8 @@ class Routes:
         return JSONResponse({})
 
 
-def _of_box(request: Request) -> bool:
-    return request.query_params.get("box") == "1"
+def _asked_box(request: Request) -> str:
+    return request.query_params.get("box", "")
 
 
 def _moment(text: str | None, otherwise: float) -> float:

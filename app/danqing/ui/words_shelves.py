@@ -52,6 +52,12 @@ SHELVES: Mapping[str, tuple[str, str]] = {
         "They apply at once to everybody who has set nothing else.",
         "对没有另行设置的所有人立即生效。",
     ),
+    "settings_service": ("The service", "服务"),
+    "settings_service_note": (
+        "What the whole box allows and how it works. What is set here counts from the next start of the service "
+        "(System, Restart the service); what the machine's environment sets cannot be changed here.",
+        "整台机器允许什么、如何运行。此处的设置在服务下次启动后生效（系统 → 重启服务）；由机器环境变量设定的不能在此更改。",
+    ),
     "tokens": ("tokens", "个词元"),
     "browse_none": ("There is none on this machine yet.", "本机还没有这类模型。"),
     "browse_search": ("Search…", "搜索……"),

@@ -69,7 +69,7 @@ def _settings_tools() -> str:
     """The search, and for administrators whose settings are shown; an option has no room for two languages side by side."""
     cells = "".join(
         f'<label><input type="radio" name="dq-whose" value="{value}"{" checked" if not value else ""}>{bilingual(word)}</label>'
-        for word, value in (("settings_mine", ""), ("settings_box", "1"))
+        for word, value in (("settings_mine", ""), ("settings_box", "1"), ("settings_service", "2"))
     )
     whose = f'<fieldset class="dq-whose"><legend>{bilingual("settings_whose")}</legend>{cells}</fieldset>'
     return f'<div class="dq-shelf-tools">{_search("search_settings", "settings")}{whose}</div>'
