@@ -80,7 +80,7 @@ CASES = (
         "lora",
         THING,
         f"<lora:{WORD}:1>",
-        STEADY | {"steps": 320, "learning_rate": 1e-3, "text_encoder_learning_rate": 2e-4, "prior_weight": 3.0},
+        STEADY | {"steps": 240, "learning_rate": 1e-3, "text_encoder_learning_rate": 3e-4},
     ),
     Case("dreambooth", THING, "", STEADY | {"steps": 150, "learning_rate": 1.5e-4, "text_encoder_learning_rate": 7e-5}),
     Case("dreambooth_lora", STAR, f"<lora:{WORD}:1>", THOROUGH | {"steps": 140, "learning_rate": 4e-3, "rank": 4}),
@@ -90,11 +90,10 @@ CASES = (
         f"<hypernet:{WORD}:1>",
         STEADY
         | {
-            "steps": 320,
+            "steps": 300,
             "learning_rate": 2e-3,
             "hypernetwork_activation": "swish",
             "train_text_encoder": False,
-            "prior_weight": 3.0,
         },
     ),
 )
