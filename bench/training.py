@@ -90,8 +90,8 @@ CASES = (
         f"<hypernet:{WORD}:1>",
         STEADY
         | {
-            "steps": 300,
-            "learning_rate": 2e-3,
+            "steps": 400,
+            "learning_rate": 1.5e-3,
             "hypernetwork_activation": "swish",
             "train_text_encoder": False,
         },

@@ -20,10 +20,12 @@ from bench.training import Painter
 ASSETS = Path(__file__).parent / "assets"
 FILES = {
     "embedding": ("zqx-embedding.pt", f"embeddings/{WORD}.pt"),
+    "hypernetwork": ("zqx-hypernetwork.pt", f"models/hypernetworks/{WORD}.pt"),
     "lora": ("zqx-lora.safetensors", f"models/Lora/{WORD}.safetensors"),
 }
 CASES = [
     pytest.param("embedding", THING, "", id="embedding"),
+    pytest.param("hypernetwork", THING, f" <hypernet:{WORD}:1>", id="hypernetwork"),
     pytest.param("lora", THING, f" <lora:{WORD}:1>", id="lora"),
 ]
 COUNT = 3
