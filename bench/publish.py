@@ -24,6 +24,7 @@ TITLES = {
     "fairness": ("Fair shares", "公平份额"),
     "faults": ("Faults", "故障"),
     "coldboot": ("Boot from a cold disk", "从冷磁盘启动"),
+    "adapters": ("A LoRA of 40 MB", "40 MB 的 LoRA"),
     "loading": ("Loading a checkpoint of SD 1.5's size", "加载 SD 1.5 大小的模型"),
 }
 
