@@ -25,6 +25,7 @@ from danqing.upscale.catalog import upscalers
 if TYPE_CHECKING:
     from danqing.errors import Language
     from danqing.gallery.store import Picture
+    from danqing.settings import Setting
     from danqing.ui.context import UiContext
 
 SHOWN = tuple(OPTIONS)
@@ -223,29 +224,41 @@ def settings(
 
 
 def _option(key: str, value: Any, default: Any, row: Option, language: Language) -> str:
-    text = OPTIONS[key][language == "zh"]
-    changed = " dq-changed" if value != default else ""
-    reset = escape(say("reset", language))
+    box = input_of(key, value, row, choices_of(key) or row.choices)
+    return option_row(key, OPTIONS[key][language == "zh"], box, value != default, default, language)
+
+
+def option_row(key: str, text: str, box: str, changed: bool, default: Any, language: Language) -> str:
+    """A row of a form of options: what it is, its key, its input and the way back to its default."""
+    key, mark = escape(key), " dq-changed" if changed else ""
     return (
-        f'<div class="dq-option{changed}" data-key="{escape(key)}" data-default="{escape(str(default))}">'
-        f'<label for="dq-opt-{escape(key)}">{escape(text)}<code>{escape(key)}</code></label>'
-        f'{_input(key, value, row)}<button type="button" class="dq-tool" data-reset>{reset}</button></div>'
+        f'<div class="dq-option{mark}" data-key="{key}" data-default="{escape(_written(default))}">'
+        f'<label for="dq-opt-{key}">{escape(text)}<code>{key}</code></label>'
+        f'{box}<button type="button" class="dq-tool" data-reset>{escape(say("reset", language))}</button></div>'
     )
 
 
-def _input(key: str, value: Any, row: Option) -> str:
-    name = f'id="dq-opt-{escape(key)}"'
-    choices = choices_of(key) or row.choices
+def input_of(key: str, value: Any, row: Option | Setting, choices: Sequence[str], disabled: bool = False) -> str:
+    """The input that suits a row of either table."""
+    name = f'id="dq-opt-{escape(key)}"{" disabled" if disabled else ""}'
     if isinstance(row.default, bool):
         return f'<input type="checkbox" {name}{" checked" if value else ""}>'
     if choices:
         cells = "".join(f"<option{' selected' if one == value else ''}>{escape(str(one))}</option>" for one in choices)
         return f"<select {name}>{cells}</select>"
     if isinstance(row.default, int | float):
-        bounds = "" if row.minimum is None else f' min="{row.minimum}" max="{row.maximum}"'
+        limits = (("min", row.minimum), ("max", row.maximum))
+        bounds = "".join(f' {which}="{bound}"' for which, bound in limits if bound is not None)
         step = "1" if isinstance(row.default, int) else "any"
-        return f'<input type="number" {name} value="{escape(str(value))}" step="{step}"{bounds}>'
+        return f'<input type="number" {name} value="{escape(_written(value))}" step="{step}"{bounds}>'
     return f'<input type="text" {name} value="{escape(str(value or ""))}">'
+
+
+def _written(value: Any) -> str:
+    """As the page's scripts write it: true, 1 and not 1.0."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def choices_of(key: str) -> tuple[str, ...]:

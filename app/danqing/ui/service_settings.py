@@ -12,6 +12,7 @@ from typing import Any
 
 from danqing.errors import DanqingError, Language
 from danqing.settings import Setting, Settings, Value
+from danqing.ui import pages
 from danqing.ui.context import UiContext
 from danqing.ui.words import say
 
@@ -108,33 +109,6 @@ def page(rows: Iterable[Setting], values: Mapping[str, Value], pinned: Container
 
 
 def _row(row: Setting, value: Value, pinned: bool, language: Language) -> str:
-    text, name = (row.zh if language == "zh" else row.en), escape(row.name)
-    changed = " dq-changed" if value != row.default and not pinned else ""
-    return (
-        f'<div class="dq-option{changed}" data-key="{name}" data-default="{escape(_written(row.default))}">'
-        f'<label for="dq-opt-{name}">{escape(text)}<code>{name}</code></label>'
-        f"{_input(row, value, pinned)}"
-        f'<button type="button" class="dq-tool" data-reset>{escape(say("reset", language))}</button></div>'
-    )
-
-
-def _input(row: Setting, value: Value, pinned: bool) -> str:
-    name = f'id="dq-opt-{escape(row.name)}"{" disabled" if pinned else ""}'
-    if isinstance(row.default, bool):
-        return f'<input type="checkbox" {name}{" checked" if value else ""}>'
-    if row.choices:
-        cells = "".join(f"<option{' selected' if one == value else ''}>{escape(one)}</option>" for one in row.choices)
-        return f"<select {name}>{cells}</select>"
-    if isinstance(row.default, int | float):
-        limits = (("min", row.minimum), ("max", row.maximum))
-        bounds = "".join(f' {which}="{bound}"' for which, bound in limits if bound is not None)
-        step = "1" if isinstance(row.default, int) else "any"
-        return f'<input type="number" {name} value="{_written(value)}" step="{step}"{bounds}>'
-    return f'<input type="text" {name} value="{escape(str(value))}">'
-
-
-def _written(value: Value) -> str:
-    """As the page's scripts write it: true, 1 and not 1.0."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    box = pages.input_of(row.name, value, row, row.choices, disabled=pinned)
+    text, changed = (row.zh if language == "zh" else row.en), value != row.default and not pinned
+    return pages.option_row(row.name, text, box, changed, row.default, language)
