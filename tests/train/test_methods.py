@@ -26,9 +26,10 @@ from danqing.train.loss import mean_error, noise_like, noised, target_of, weight
 from danqing.train.memory import estimate, estimate_for
 from danqing.train.networks import open_networks
 from danqing.train.order import Order
+from danqing.train.prepare import prepare
 from danqing.train.progress import losses
 from danqing.train.recipe import METHODS, PRESETS, parsed, preset
-from danqing.train.text import row_of
+from danqing.train.text import Encoding, row_of
 from danqing.train.trainer import Trainer
 
 from ..library import layouts
@@ -269,6 +270,45 @@ def test_masks_leave_places_out(root: Path, tmp_path: Path) -> None:
         assert trainer._latents.draw([0], random.Random(0), torch.Generator())[1] is not None
         curves.append(losses(training.rows())[1])
     assert curves[0] == pytest.approx(curves[1], rel=0.2)
+
+
+OTHERS = ["a dog", "a cat"]
+
+
+def drift(root: Path, method: str, **fields: Any) -> float:
+    """How far a training moves what the model says of other prompts; that the model of before is still there is seen to."""
+    prior = {"class_prompt": "\n".join(OTHERS), "class_pictures": 2, "prior_weight": 4.0, "sample_steps": 1}
+    fields = {"model": "sd1", "train_text_encoder": method != "hypernetwork"} | prior | fields
+    trainer = go_on(begin(root, method=method, **fields), root)
+    plain = open_networks(root, trainer.recipe, CPU)
+    generator = torch.Generator().manual_seed(3)
+    latents, times = torch.randn(2, 4, 8, 8, generator=generator), torch.tensor([100, 900])
+    with torch.no_grad():
+        context = Encoding(plain.encoder)(OTHERS)
+        wanted = plain.unet(latents, times, encoder_hidden_states=context, return_dict=False)[0]
+        now = trainer.method.predict(latents, times, trainer.method.encode(OTHERS))
+        if trainer.recipe.prior_target == "model":
+            assert torch.equal(trainer.method.before(latents, times, OTHERS), wanted)
+            assert torch.equal(trainer.method.predict(latents, times, trainer.method.encode(OTHERS)), now)
+    return float((now - wanted).square().mean())
+
+
+@pytest.mark.parametrize("method", ["lora", "dreambooth", "hypernetwork"])
+def test_what_the_untouched_model_says_holds_other_prompts_closer(root: Path, method: str) -> None:
+    noise, model = (drift(root, method, steps=6, prior_target=target) for target in ("noise", "model"))
+    assert 0 < model < 0.7 * noise
+
+
+def test_captions_left_out_are_left_out_of_class_pictures_too(root: Path) -> None:
+    """What is drawn from no prompt is half of every guided step."""
+    fields = {"class_prompt": "a dog", "class_pictures": 1, "sample_steps": 1, "steps": 5, "caption_dropout": 0.5}
+    training = begin(root, method="lora", **fields)
+    networks, index = open_networks(root, training.recipe(), CPU), prepare(training, root)
+    trainer = Trainer(training, networks, index, lambda: False)
+    encode, read = trainer.method.encode, []
+    trainer.method.encode = lambda texts: (read.append(list(texts)), encode(texts))[1]  # type: ignore[assignment]
+    trainer.run()
+    assert {text for texts in read[1::2] for text in texts} == {"a dog", ""}
 
 
 @pytest.mark.parametrize(

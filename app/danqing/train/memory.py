@@ -96,6 +96,8 @@ def _estimate(recipe: TrainRequest, shapes: Shapes, architecture: Architecture, 
     whole_text = recipe.method == "dreambooth" and recipe.train_text_encoder
     weights = counts["unet"] * (4 if recipe.method == "dreambooth" else half)
     weights += counts["text"] * (4 if whole_text else half) + counts["vae"] * half
+    if recipe.method == "dreambooth" and recipe.prior_target == "model" and recipe.class_pictures:
+        weights += (counts["unet"] + (counts["text"] if whole_text else 0)) * half  # as they were
     # Under autocast the weights of a network that is kept in float32 are there a second time in half.
     casts = trained * 2 if recipe.method == "dreambooth" and half == 2 else 0
     beside = 0 if recipe.method == "dreambooth" else trained * 4

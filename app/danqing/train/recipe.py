@@ -23,6 +23,7 @@ Schedule = Literal[
 Precision = Literal["fp32", "fp16", "bf16"]
 Optimizer = Literal["adamw", "adamw8bit"]
 CaptionSource = Literal["sidecar", "filename", "template"]
+PriorTarget = Literal["noise", "model"]
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -113,6 +114,9 @@ class TrainRequest(BaseModel):
     show, one prompt a line, taken in turn."""
     class_pictures: Annotated[int, Field(ge=0, le=10_000)] = 0
     prior_weight: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
+    prior_target: PriorTarget = "noise"
+    """What is learned from class pictures: the noise in them, as DreamBooth does, or what the untouched model says of them, which
+    holds it closer (Li and Hoiem 2016, https://arxiv.org/abs/1606.09282) at the cost of another forward a step."""
 
     min_snr_gamma: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
     """Hang et al. 2023, https://arxiv.org/abs/2303.09556; 0 weighs all timesteps alike, 5 is the paper's."""
@@ -167,8 +171,8 @@ class TrainRequest(BaseModel):
         return self.model_dump_json(exclude={"data"})
 
     def digest(self) -> str:
-        """sha256 of the recipe: equal recipes, equal digests."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """sha256 of the recipe: equal recipes, equal digests, also when a later version has more fields."""
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
 def parsed(fields: Mapping[str, Any]) -> TrainRequest:

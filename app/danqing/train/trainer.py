@@ -123,13 +123,14 @@ class Trainer:
         generator = torch.Generator().manual_seed(rng.getrandbits(62))
         chosen = self._order.batch(number)
         texts = [caption_of(self.recipe, self._latents.items[index].caption, rng) for index in chosen]
-        loss = self._learn(self._latents, chosen, texts, rng, generator, 1.0)
+        loss = self._learn(self._latents, chosen, texts, rng, generator)
         if self._prior is not None:
             count = len(self._prior.items)
             first = number * self.recipe.batch_size
             others = [(first + row) % count for row in range(self.recipe.batch_size)]
-            texts = [self._prior.items[index].caption for index in others]
-            loss += self._learn(self._prior, others, texts, rng, generator, self.recipe.prior_weight)
+            captions = [self._prior.items[index].caption for index in others]
+            texts = ["" if rng.random() < self.recipe.caption_dropout else caption for caption in captions]
+            loss += self._learn(self._prior, others, texts, rng, generator)
         return loss
 
     def _learn(
@@ -139,7 +140,6 @@ class Trainer:
         texts: Sequence[str],
         rng: random.Random,
         generator: torch.Generator,
-        weight: float,
     ) -> float:
         device, is_v = self.networks.device, self.networks.is_v
         latents, mask = source.draw(chosen, rng, generator)
@@ -147,11 +147,15 @@ class Trainer:
         noise = noise_like(latents, self.recipe.noise_offset, generator).to(device)
         latents, shares = latents.to(device), self.networks.alphas[times].to(device)
         noisy, target = noised(latents, noise, shares), target_of(latents, noise, shares, is_v)
+        is_prior = source is self._prior
         with torch.autocast(device.type, self._half, enabled=self._half != torch.float32):
+            if is_prior and self.recipe.prior_target == "model":
+                target = self.method.before(noisy, times.to(device), texts)
             context = self.method.encode(texts)
             guess = self.method.predict(noisy.to(context.dtype), times.to(device), context)
         weights = weights_of(shares, self.recipe.min_snr_gamma, is_v)
-        loss = weight * mean_error(guess, target, weights, None if mask is None else mask.to(device))
+        error = mean_error(guess, target, weights, None if mask is None else mask.to(device))
+        loss = error * self.recipe.prior_weight if is_prior else error
         found = float(loss.detach())
         if not math.isfinite(found):
             raise DanqingError("train_diverged", step=self.step + 1)

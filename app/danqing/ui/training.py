@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 from starlette.requests import Request
 from starlette.responses import Response
 
-from danqing.train.recipe import METHODS, PRESETS, Optimizer, Precision, Schedule
+from danqing.train.recipe import METHODS, PRESETS, Optimizer, Precision, PriorTarget, Schedule
 from danqing.ui.answers import html, reader
 from danqing.ui.words import say
 from danqing.ui.words_training import TRAINING
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from danqing.ui.context import UiContext
 
 LORA = "lora dreambooth_lora"
-DREAMBOOTH = "dreambooth dreambooth_lora"
+PRIOR = f"{LORA} dreambooth hypernetwork"
+"""Methods that change other pictures too. An embedding does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ FIRST = (
     Field("template", "lines"),
     Field("vectors", "whole", "textual_inversion"),
     Field("initial_text", "text", "textual_inversion"),
-    Field("class_prompt", "text", DREAMBOOTH),
-    Field("class_pictures", "whole", DREAMBOOTH),
+    Field("class_prompt", "text", PRIOR),
+    Field("class_pictures", "whole", PRIOR),
     Field("rank", "whole", LORA),
     Field("steps", "whole"),
     Field("learning_rate"),
@@ -65,7 +66,8 @@ MORE = (
     Field("alpha", methods=LORA),
     Field("conv_rank", "whole", LORA),
     Field("lr_plus_ratio", methods=LORA),
-    Field("prior_weight", methods=DREAMBOOTH),
+    Field("prior_weight", methods=PRIOR),
+    Field("prior_target", "choice", PRIOR, get_args(PriorTarget)),
     Field("hypernetwork_activation", "text", "hypernetwork"),
     Field("hypernetwork_layer_norm", "check", "hypernetwork"),
     Field("hypernetwork_dropout", methods="hypernetwork"),

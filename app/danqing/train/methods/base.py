@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ class Method(ABC):
     def __init__(self, recipe: TrainRequest, networks: Networks) -> None:
         self.recipe, self.networks = recipe, networks
         self.trained: dict[str, nn.Parameter] = {}
+        self.unet = networks.unet
         self.encode = Encoding(networks.encoder)
+        self._plain = Encoding(networks.encoder)
         self.attach()
         for parameter in self.trained.values():
             parameter.data = parameter.data.float()
@@ -76,5 +79,17 @@ class Method(ABC):
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """The UNet's output for noisy latents (B, 4, h, w) at timesteps (B,) with a context (B, 77, width)."""
-        out: torch.Tensor = self.networks.unet(latents, timesteps, encoder_hidden_states=context, return_dict=False)[0]
+        out: torch.Tensor = self.unet(latents, timesteps, encoder_hidden_states=context, return_dict=False)[0]
         return out
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Within it the networks are as they were before the training, what their outputs say too."""
+        yield
+
+    @torch.no_grad()
+    def before(self, latents: torch.Tensor, timesteps: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+        """What the untouched model says of noisy latents (B, 4, h, w) at timesteps (B,) with captions (B)."""
+        with self.untouched():
+            context = self._plain(texts)
+            return self.predict(latents.to(context.dtype), timesteps, context)

@@ -5,7 +5,10 @@ The result is a checkpoint in the layout, with the tensors, of the one it was ma
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from danqing.library.routes import Destination, routes_of
 from danqing.library.tensors import FLOATS, Row, TensorReader, write_safetensors
 from danqing.library.weights import open_weights
 from danqing.train.methods.base import Facts, Method
+from danqing.train.networks import DTYPES
 from danqing.train.text import Encoding
 
 
@@ -31,8 +35,25 @@ class DreamBooth(Method):
         if self.recipe.train_text_encoder:
             self._parts["text0"] = self.networks.text
             self.encode = Encoding(self.networks.encoder, frozen=False)
+        self._copies: dict[str, Any] = {}
+        if self.recipe.prior_target == "model" and self.recipe.class_pictures:
+            half = DTYPES[self.recipe.precision]
+            self._copies = {part: copy.deepcopy(m).requires_grad_(False) for part, m in self._parts.items()}
+            for module in self._copies.values() if half != torch.float32 else ():
+                module.to(half)
+            if "text0" in self._copies:
+                self._plain = Encoding(replace(self.networks.encoder, module=self._copies["text0"]))
         for part, module in self._parts.items():
             self.trained.update({f"{part}.{name}": parameter for name, parameter in module.named_parameters()})
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """The copies' turn. There are none where nothing asks for them: a UNet is gigabytes."""
+        self.unet, trained = self._copies["unet"], self.unet
+        try:
+            yield
+        finally:
+            self.unet = trained
 
     def groups(self) -> list[dict[str, Any]]:
         rates = {"unet": self.recipe.learning_rate, "text0": self.recipe.text_rate}

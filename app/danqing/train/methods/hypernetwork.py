@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Hypernetwork(Method):
     """Two networks for every width that attention reads in this UNet."""
 
     kind = "hypernetwork"
+    _off = False
 
     def attach(self) -> None:
         places = list(attentions(self.networks.unet))
@@ -70,10 +72,24 @@ class Hypernetwork(Method):
         self._pairs = {width: [n.to(self.networks.device) for n in pair] for width, pair in made.items()}
         for keys, values in places:
             for layer, small in zip((keys, values), self._pairs.get(keys.in_features, ()), strict=False):
-                layer.register_forward_pre_hook(_before(small))
+                layer.register_forward_pre_hook(self._joined(small))
         for width, pair in self._pairs.items():
             for side, small in zip("kv", pair, strict=True):
                 self.trained.update({f"{width}.{side}.{name}": p for name, p in small.named_parameters()})
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        self._off = True
+        try:
+            yield
+        finally:
+            self._off = False
+
+    def _joined(self, small: nn.Module) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor] | None]:
+        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor] | None:
+            return None if self._off else (inputs[0] + small(inputs[0]).to(inputs[0].dtype),)
+
+        return hook
 
     def train(self, on: bool) -> None:
         for pair in self._pairs.values():
@@ -99,13 +115,6 @@ class Hypernetwork(Method):
             "danqing_data_sha256": facts.data_sha256,
         }
         save_torch(path, table)
-
-
-def _before(small: nn.Module) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
-    def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        return (inputs[0] + small(inputs[0]).to(inputs[0].dtype),)
-
-    return hook
 
 
 def _state(small: nn.Module) -> dict[str, torch.Tensor]:

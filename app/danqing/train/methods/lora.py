@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,23 @@ class Lora(Method):
         for part, module in self._parts.items():
             found = {name: p for name, p in module.named_parameters() if f".{ADAPTER}." in name}
             self.trained.update({f"{part}.{name}": parameter for name, parameter in found.items()})
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        layers = self._layers
+        for layer in layers:
+            layer.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.enable_adapters(True)
+
+    @cached_property
+    def _layers(self) -> list[Any]:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        return [m for part in self._parts.values() for m in part.modules() if isinstance(m, BaseTunerLayer)]
 
     def _inject(self, module: nn.Module, pattern: str) -> None:
         from peft import LoraConfig, inject_adapter_in_model
