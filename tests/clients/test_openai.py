@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -132,7 +133,12 @@ def test_variation(client: openai.OpenAI) -> None:
 
 def test_models(client: openai.OpenAI) -> None:
     (model,) = client.models.list().data
-    assert model.id.startswith("danqing-mini") or model.id
+    assert model.id.startswith("danqing-mini.safetensors [")
+    assert 0 < model.created <= time.time()
+    assert client.models.retrieve(model.id) == client.models.retrieve("danqing-mini") == model
+    with pytest.raises(openai.NotFoundError, match="nope") as refused:
+        client.models.retrieve("folder/nope")
+    assert refused.value.code == "unknown_model"
 
 
 def test_errors_are_the_packages_own(client: openai.OpenAI) -> None:

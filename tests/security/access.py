@@ -129,7 +129,7 @@ ROWS: tuple[Row, ...] = (
     Row("PUT DELETE", "/v1/images/{picture_id}/favourite", "act on own"),
     Row("GET", "/v1/favourites", "look", "the caller's", "仅调用者自己的"),
     Row("GET", "/v1/export", "look", "the caller's", "仅调用者自己的"),
-    Row("GET", "/v1/models", "look"),
+    Row("GET", "/v1/models*", "look"),
     Row("POST", "/v1/images/*", "act"),
     Row("GET", "/v1/training/presets", "look"),
     Row("POST", "/v1/training/estimate", "train", "scope train", "范围 train"),

@@ -47,7 +47,11 @@ RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorAnswer, "des
 
 
 DIALECT = frozenset({"/v1/models", *(f"/v1/images/{name}" for name in ("generations", "edits", "variations"))})
-"""Paths at which errors have the OpenAI API's shape."""
+"""Paths at which errors have the OpenAI API's shape, and those below the first."""
+
+
+def is_dialect(path: str) -> bool:
+    return path in DIALECT or path.startswith("/v1/models/")
 
 
 class ApiError(Exception):
@@ -101,7 +105,7 @@ def answer_to(error: DanqingError, language: Language) -> Response:
 def answer_at(path: str, error: DanqingError, language: Language) -> Response:
     """As `answer_to`, but in the OpenAI API's shape at its paths: for what is refused before a route is asked."""
     answer = answer_to(error, language)
-    if path not in DIALECT:
+    if not is_dialect(path):
         return answer
     told = in_dialect(answer.status_code, error.text(language), error.code)
     if "retry-after" in answer.headers:

@@ -19,7 +19,18 @@ from starlette.responses import RedirectResponse, Response
 
 from danqing.api.auth import COOKIE, OWNER_KEY, SCOPES_KEY, VISITOR_KEY, Logins, Visitor
 from danqing.api.backoff import network
-from danqing.api.errors import DIALECT, App, Message, Receive, SafeJson, Scope, Send, answer_at, four_keys, in_dialect
+from danqing.api.errors import (
+    App,
+    Message,
+    Receive,
+    SafeJson,
+    Scope,
+    Send,
+    answer_at,
+    four_keys,
+    in_dialect,
+    is_dialect,
+)
 from danqing.api.rates import Rates
 from danqing.api.tokens import DRAW, METRICS, READ
 from danqing.errors import DanqingError, language_of_headers
@@ -211,7 +222,7 @@ class Guard:
 
 def unknown_visitor(path: str, words: str) -> Response:
     """401 in the words and the shape that the programs of a path know."""
-    return in_dialect(401, words) if path in DIALECT else SafeJson(four_keys("HTTPException", words, ""), 401)
+    return in_dialect(401, words) if is_dialect(path) else SafeJson(four_keys("HTTPException", words, ""), 401)
 
 
 def plain_path(path: str) -> str:

@@ -31,6 +31,7 @@ from danqing.errors import DanqingError
 from danqing.gallery import inputs
 from danqing.gallery.store import Picture
 from danqing.jobs.model import Job
+from danqing.library.index import Checkpoint
 
 ELSEWHERE = re.compile(r"(dall-e|gpt-image|chatgpt-image|gpt-)[\w.-]*")
 """Names of models that programs send because they know no other: the client's own model draws."""
@@ -149,8 +150,11 @@ class Dialect:
     async def models(self, request: Request) -> Response:
         """Checkpoints on disk."""
         found = await asyncio.to_thread(self._context.library.checkpoints)
-        rows = [{"id": one.title, "object": "model", "created": 0, "owned_by": "danqing"} for one in found]
-        return SafeJson({"object": "list", "data": rows})
+        return SafeJson({"object": "list", "data": [_model(one) for one in found]})
+
+    async def model(self, request: Request, model: str) -> Response:
+        """One checkpoint, by its id or any name that a request may give it."""
+        return SafeJson(_model(await asyncio.to_thread(self._context.library.resolve, model)))
 
     async def _from_picture(
         self, request: Request, body: ImageWish, files: list[bytes], masks: list[bytes], strength: float
@@ -255,6 +259,15 @@ class Dialect:
         return images.encode(png, picture.infotext, options, self._context.service.gallery.labels)
 
 
+def _model(checkpoint: Checkpoint) -> dict[str, Any]:
+    """`created`: when its file was written, in seconds since 1970; 0 where it has gone since."""
+    try:
+        created = int(checkpoint.filename.stat().st_mtime)
+    except OSError:
+        created = 0
+    return {"id": checkpoint.title, "object": "model", "created": created, "owned_by": "danqing"}
+
+
 def _form(body: ImageWish) -> str:
     """ "url" or "b64_json"; "" is both, for who does not say and whose model does not tell which it expects."""
     name = body.model or ""
@@ -322,6 +335,7 @@ def add_routes(router: APIRouter, context: Context) -> None:
     form = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}}
     inner.add_api_route("/images/variations", dialect.variations, methods=["POST"], openapi_extra=form)
     inner.add_api_route("/models", dialect.models, methods=["GET"])
+    inner.add_api_route("/models/{model:path}", dialect.model, methods=["GET"])
     router.include_router(inner)
 
 
