@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
 
+from danqing.prompt.styles import Style, save_styles
+from danqing.ui.pasting import styles_found
 from tests.ui.conftest import Desk, a_request, event, picture
 
 MINI = "danqing-mini.safetensors [ababababab]"
@@ -72,6 +75,34 @@ def test_settings_of_a_picture(desk: Desk) -> None:
     boxes = desk.named(run(desk.boxes.use(desk.data(model=MINI), event(picture="p77"), a_request())))
     assert (boxes["prompt"], boxes["steps"], boxes["sampler"], boxes["cfg_scale"]) == ("a red star", 9, "Euler", 4.0)
     assert (value(boxes["width"]), value(boxes["height"]), boxes["seed"], boxes["model"]) == (96, 64, "77", MINI)
+
+
+def test_styles_in_a_pasted_prompt_are_chosen_again(desk: Desk, tmp_path: Path) -> None:
+    desk.service.gallery.data = tmp_path
+    save_styles(tmp_path / "styles.csv", [Style("ink", "ink drawing of {prompt}", "colour")])
+    end = "Steps: 5, Sampler: Euler, CFG scale: 7"
+    text = f"ink drawing of a cat\nNegative prompt: dog, colour\n{end}"
+    boxes = desk.named(run(desk.boxes.paste(desk.data(model=MINI), event(text=text), a_request())))
+    assert (boxes["prompt"], boxes["negative_prompt"], boxes["styles"]) == ("a cat", "dog", ["ink"])
+    plain = desk.named(run(desk.boxes.paste(desk.data(model=MINI), event(text=f"a cat\n{end}"), a_request())))
+    assert plain["prompt"] == "a cat"
+    assert "styles" not in plain
+
+
+@pytest.mark.parametrize(
+    ("how", "with_style", "without"),
+    [
+        ("Ignore", {}, {}),
+        ("Apply", {"prompt": "a cat", "negative_prompt": "", "styles": ["ink"]}, {"styles": []}),
+        ("Discard", {"prompt": "a cat", "negative_prompt": ""}, {}),
+        ("Apply if any", {"prompt": "a cat", "negative_prompt": "", "styles": ["ink"]}, {}),
+    ],
+)
+def test_what_becomes_of_styles_in_a_text_is_an_option(how: str, with_style: object, without: object) -> None:
+    known = [Style("ink", "in ink", "")]
+    assert styles_found({"prompt": "a cat, in ink"}, known, how) == with_style
+    assert styles_found({"prompt": "a cat"}, known, how) == without
+    assert styles_found({"steps": 3}, known, how) == {}
 
 
 def test_pictures_of_others_are_unknown(desk: Desk) -> None:

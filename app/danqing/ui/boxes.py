@@ -21,7 +21,7 @@ from danqing.request import GenerateRequest
 from danqing.ui import lists
 from danqing.ui.examples import MINI_SIZE, examples_for
 from danqing.ui.fields import NAMES, aspect_size
-from danqing.ui.pasting import boxes_of
+from danqing.ui.pasting import boxes_of, styles_found
 from danqing.ui.speech import in_words, reader
 from danqing.ui.units import box
 from danqing.ui.words import say
@@ -160,7 +160,7 @@ class Boxes:
         """The settings of a picture into the boxes."""
         with in_words(request):
             picture = await self._picture(_told(event, "picture"), request)
-            boxes = await self._pasted(picture.infotext, self.board.values(data)["model"])
+            boxes = await self._pasted(picture.infotext, self.board.values(data)["model"], request)
             return boxes | self.board.updates(seed=str(picture.seed))
 
     async def paste(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Updates:
@@ -171,16 +171,18 @@ class Boxes:
                 text = await asyncio.to_thread(self._newest, self.context.owner_of(request.request))
             if not text:
                 raise gr.Error(say("nothing_to_reuse", reader(request)), title=say("error_title", reader(request)))
-            return await self._pasted(text, self.board.values(data)["model"])
+            return await self._pasted(text, self.board.values(data)["model"], request)
 
     def _newest(self, owner: str) -> str:
         found = self.context.service.gallery.pictures(owner, limit=1)
         return found[0].infotext if found else ""
 
-    async def _pasted(self, text: str, chosen: Any) -> Updates:
+    async def _pasted(self, text: str, chosen: Any, request: gr.Request) -> Updates:
         """Boxes for an infotext; the model it names where that is here, else the one chosen."""
         pairs = await asyncio.to_thread(with_local_names, parse(text), Networks(self.context.data))
         boxes = boxes_of(pairs, self.context.option_table())
+        known = await asyncio.to_thread(styles_of, self.context.data, self._owner(request))
+        boxes |= styles_found(boxes, known, str(self.context.option(request.request, "infotext_styles")))
         try:
             model = await self._model(pairs.get("Model hash") or pairs.get("Model") or chosen)
         except DanqingError:

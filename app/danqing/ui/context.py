@@ -74,6 +74,10 @@ class UiContext:
         """The data root."""
         return self.service.gallery.data
 
+    def option(self, request: Request, key: str) -> Any:
+        """One of the WebUI's options as this reader has set it."""
+        return self.options.of(self.client_of(request))[key] if self.options else self.option_table()[key].default
+
     def drawing_options(self, request: Request) -> DrawOptions:
         """The options of drawing as this reader has set them."""
         return drawing_options(self.options.of(self.client_of(request))) if self.options else DrawOptions()

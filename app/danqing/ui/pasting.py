@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from danqing.api.options import Option
 from danqing.api.pasted import Readers, asks_hires, overrides, read
 from danqing.engine.scripts.table import FILLS
 from danqing.options import DrawOptions
+from danqing.prompt.styles import Style, extract_styles
 
 FIELDS: Readers = {
     "Prompt": ("prompt", str),
@@ -62,6 +63,20 @@ def boxes_of(pairs: Mapping[str, str], options: Mapping[str, Option]) -> dict[st
     usual = DrawOptions().model_dump()
     found["options_pasted"] = [f"{key}: {value}" for key, value in told.items() if value != usual.get(key, value)]
     return found
+
+
+def styles_found(boxes: Mapping[str, Any], known: Iterable[Style], how: str) -> dict[str, Any]:
+    """The prompts without the styles that are in them, and those styles chosen.
+
+    Args:
+        how: the option `infotext_styles`: "Ignore" changes nothing, "Discard" leaves the chosen styles as they are, "Apply"
+            chooses those found even if there are none, "Apply if any" only if there are.
+    """
+    if how == "Ignore" or "prompt" not in boxes:
+        return {}
+    names, prompt, negative = extract_styles(boxes["prompt"], boxes.get("negative_prompt", ""), known)
+    found = {"prompt": prompt, "negative_prompt": negative} if names else {}
+    return found | ({"styles": names} if how == "Apply" or (names and how != "Discard") else {})
 
 
 def _switches(pairs: Mapping[str, str]) -> dict[str, Any]:
