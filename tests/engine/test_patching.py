@@ -382,6 +382,30 @@ def test_a_hypernetwork_with_a_lora_and_another(model: SmallModel, tmp_path: Pat
     assert C.shape[-1] == 24
 
 
+def test_of_two_hypernetworks_the_first_comes_first(model: SmallModel, tmp_path: Path) -> None:
+    """Against hooks: the second one is given what the first one made."""
+    states = [hypernet(24, (1, 2, 1), seed=seed) for seed in (1, 50)]
+    adapters = []
+    for name, state in zip("ab", states, strict=True):
+        torch.save({24: state, "activation_func": "relu", "activate_output": False}, tmp_path / f"{name}.pt")
+        adapters.append(Adapter("hypernet", tmp_path / f"{name}.pt", 0.0, 0.7, 1))
+    networks = [[small_network(part, torch.nn.ReLU, False) for part in state] for state in states]
+    hooks = []
+    for module in model.unet.modules():
+        if hasattr(module, "to_k") and module.to_k.in_features == 24:
+            # Hooks run in the order in which they were hung up.
+            for pair in networks:
+                for projection, network in zip((module.to_k, module.to_v), pair, strict=True):
+                    hooks.append(
+                        projection.register_forward_pre_hook(lambda _m, args, n=network: (args[0] + 0.7 * n(args[0]),))
+                    )
+    expected = predict(model.unet)
+    for hook in hooks:
+        hook.remove()
+    assert close(answer(Patcher(), model, *adapters), expected)
+    assert not close(answer(Patcher(), model, *reversed(adapters)), expected, 1e-3)
+
+
 def test_a_hypernetwork_of_other_widths_is_named(model: SmallModel, tmp_path: Path) -> None:
     path = tmp_path / "h.pt"
     torch.save({768: hypernet(768, (1, 0.1, 1))}, path)

@@ -74,6 +74,7 @@ class Builder:
         self._most = most
         self._beside: list[tuple[nn.Linear | nn.Conv2d, tuple[Row, ...]]] = []
         self._forwards: dict[nn.Module, Forward] = {}
+        self._before: dict[nn.Module, list[tuple[Network, float]]] = {}
 
     def add(self, module: nn.Module, uses: Sequence[Use]) -> None:
         """The layers of all adapters on one module, in the adapters' order.
@@ -95,7 +96,6 @@ class Builder:
 
     def add_hypernetwork(self, unet: nn.Module, hypernetwork: Hypernetwork, strength: float) -> int:
         """Before the keys and values of every attention layer whose width the file knows; returns how many there are."""
-        self._settle()
         self.patches.additions = None
         made: dict[int, tuple[Network, Network] | None] = {}
         count = 0
@@ -105,14 +105,15 @@ class Builder:
                 made[width] = hypernetwork.networks(width, keys.weight.device, keys.weight.dtype)
             pair = made[width]
             for module, network in zip((keys, values), pair or (), strict=False):
-                inner = self._forwards.get(module) or bare(module)
-                self._forwards[module] = _before(inner, network, strength)
+                self._before.setdefault(module, []).append((network, strength))
                 count += 1
         return count
 
     def finish(self) -> Patches:
         """The patches."""
         self._settle()
+        for module, networks in self._before.items():
+            self._forwards[module] = _before(self._forwards.get(module) or bare(module), tuple(networks))
         self.patches.forwards.extend(self._forwards.items())
         return self.patches
 
@@ -284,5 +285,12 @@ def _anew(module: nn.Module, uses: tuple[Use, ...]) -> Forward:
     return forward
 
 
-def _before(inner: Forward, network: Network, strength: float) -> Forward:
-    return lambda x: inner(x + network(x) * strength)
+def _before(inner: Forward, networks: Sequence[tuple[Network, float]]) -> Forward:
+    """Each network is given what the one before it made, in the order of the prompt's tags."""
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        for network, strength in networks:
+            x = x + network(x) * strength
+        return inner(x)
+
+    return forward
