@@ -133,6 +133,15 @@ def test_a_packed_archive_is_no_bomb(tmp_path: Path) -> None:
         read(path)
 
 
+def test_lists_of_one_list_are_read_once(tmp_path: Path) -> None:
+    """64 lists, each of the one before it twice: walked one by one they are 2 ** 64."""
+    tree: list[Any] = []
+    for _ in range(64):
+        tree = [tree, tree]
+    torch.save({**TENSORS, "more": tree}, tmp_path / "a.pt")
+    assert set(read(tmp_path / "a.pt").tensors) == set(TENSORS)
+
+
 def test_what_is_no_adapter_is_named(tmp_path: Path) -> None:
     for tensors, word in (
         ({"model.diffusion_model.out.2.weight": normal(4, 4)}, "checkpoint"),

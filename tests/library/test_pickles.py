@@ -115,6 +115,7 @@ BROKEN: dict[str, Callable[[Path], Any]] = {
     "a tensor beyond its storage": lambda p: beyond(p),
     "deep nesting": lambda p: p.write_bytes(b"\x80\x02" + b"]" * 10**6 + b"."),
     "a long number": lambda p: p.write_bytes(b"\x80\x02\x8b\xff\xff\xff\x7f" + b"1" * 100 + b"."),
+    "a tensor that repeats one number a trillion times": lambda p: repeated(p),
     "a memo index of 4 billion": lambda p: p.write_bytes(b"\x80\x02]r\xff\xff\xff\x7f."),
 }
 
@@ -128,6 +129,26 @@ def beyond(path: Path) -> None:
     """A view that claims more numbers than there are."""
     content = pickle_of(saved(path, {"a": torch.ones(5, 7)}))
     archive(path, {"m/data.pkl": content.replace(b"K\x05K\x07", b"K\x50K\x07"), "m/data/0": b"\0" * 140})
+
+
+def repeated(path: Path) -> None:
+    content = pickle_of(saved(path, {"a": torch.ones(1).expand(5, 7)}))
+    many = b"J\x00\x00\x10\x00"  # 2 ** 20, for each of the two sides
+    archive(path, {"m/data.pkl": content.replace(b"K\x05K\x07", many + many), "m/data/0": b"\0" * 4})
+
+
+def test_ten_bytes_do_not_take_all_memory(tmp_path: Path) -> None:
+    """A place for later with the number 100 million: a list that long has 1.6 GB."""
+    import subprocess
+    import sys
+
+    archive(tmp_path / "m.ckpt", {"m/data.pkl": b"\x80\x02}r\x00\xe1\xf5\x05."})
+    code = f"""import pathlib, resource
+from danqing.library.pickles import read_pickle_header
+resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+print(read_pickle_header(pathlib.Path({str(tmp_path / "m.ckpt")!r})).tensors)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "{}\n"
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def read(path: Path) -> Contents:
     tree, locate = read_pickle(path)
     buffer = _bytes_of(path)
     try:
-        tree = _filled(tree, lambda spec: _tensor(buffer, locate(spec), 0))
+        tree = _filled(tree, lambda spec: _tensor(buffer, locate(spec), 0), {})
     except (KeyError, ValueError, RuntimeError, RecursionError) as error:
         raise DanqingError(
             "model_broken", name=path.name, reason=f"a damaged tensor ({type(error).__name__})"
@@ -92,12 +93,19 @@ def _tensor(buffer: torch.Tensor, entry: Entry, base: int) -> torch.Tensor:
     return numbers.reshape(entry.shape) if entry.stride is None else numbers.as_strided(entry.shape, entry.stride)
 
 
-def _filled(tree: Any, tensor: Any) -> Any:
-    """The same tree with a tensor in each `Spec`'s place."""
+def _filled(tree: Any, tensor: Callable[[Spec], torch.Tensor], done: dict[int, Any]) -> Any:
+    """The same tree with a tensor in each `Spec`'s place.
+
+    `done`: by id what was filled already. A few bytes can make a list of lists of one list, twice each, 100 deep.
+    """
+    if id(tree) in done:
+        return done[id(tree)]
+    found: Any = tree
     if isinstance(tree, Spec):
-        return tensor(tree)
-    if isinstance(tree, dict):
-        return {key: _filled(value, tensor) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_filled(value, tensor) for value in tree]
-    return tree
+        found = tensor(tree)
+    elif isinstance(tree, dict):
+        found = {key: _filled(value, tensor, done) for key, value in tree.items()}
+    elif isinstance(tree, list | tuple):
+        found = [_filled(value, tensor, done) for value in tree]
+    done[id(tree)] = found
+    return found

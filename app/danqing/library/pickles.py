@@ -25,6 +25,9 @@ from danqing.library.header import ITEM_BYTES, Entry, Header
 PICKLE_LIMIT = 64 * 1024 * 1024
 """Bytes of pickle in a file; real checkpoints stay below 2 MB, those with an optimizer's state below 20."""
 
+REPEATED_LIMIT = 64 * 1024
+"""Bytes of a tensor that repeats its storage's numbers; without a limit a few bytes could claim any size."""
+
 MAGIC = 0x1950A86A20F9469CFC6C
 """The first number in the stream of pickles that torch wrote before 1.6."""
 
@@ -137,8 +140,12 @@ ALLOWED: Mapping[tuple[str, str], Any] = {
 """Globals that weights have a reason to name, and what stands for each here."""
 
 
-class _Reader(pickle.Unpickler):
-    """Sees only what is allowed."""
+class _Reader(pickle._Unpickler):
+    """Sees only what is allowed.
+
+    Python's own reader: what the one in C keeps for later is a list as long as the largest number that the file gives a place,
+    so that ten bytes make it take all memory. Here it is a table.
+    """
 
     def __init__(self, file: IO[bytes], name: str, older: bool = False) -> None:
         super().__init__(file, encoding="latin1")
@@ -285,6 +292,8 @@ def _entry(spec: Spec, start: int, length: int) -> Entry:
     if min((*spec.shape, *spec.stride, spec.offset), default=0) < 0 or len(spec.shape) != len(spec.stride):
         raise ValueError("a tensor of negative size")
     count = math.prod(spec.shape)
+    if count * item > max(length, REPEATED_LIMIT):
+        raise ValueError("a tensor larger than its storage")
     reach = sum((n - 1) * step for n, step in zip(spec.shape, spec.stride, strict=True)) + 1 if count else 0
     first = start + spec.offset * item
     if first + reach * item > start + length:
