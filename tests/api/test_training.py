@@ -51,7 +51,7 @@ def upload(client: httpx.Client, name: str = "stars") -> None:
         archive.writestr("readme.md", "not wanted")
     files = [("files", ("one.png", png(1))), ("files", ("more.zip", packed.getvalue()))]
     answer = client.post(f"/v1/datasets/{name}", files=files)
-    assert (answer.status_code, answer.json()) == (200, {"name": name, "files": 3})
+    assert (answer.status_code, answer.json()) == (200, {"name": name, "files": 3, "issues": []})
 
 
 def over(client: httpx.Client, job: str, seconds: float = 40) -> dict[str, Any]:
@@ -120,6 +120,44 @@ def test_what_is_no_picture_is_not_taken(client: httpx.Client, file: str, conten
     assert client.post("/v1/datasets/odd", data={"files": "text"}).status_code == 422
 
 
+def test_a_zip_with_a_broken_member_costs_only_that(client: httpx.Client) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("bad.png", b"x" * 100)
+        archive.writestr(f"{'画' * 100}.png", png(1))
+        archive.writestr(f"{'画' * 100}.txt", "a long name")
+    content = packed.getvalue().replace(b"x" * 100, b"y" * 100)  # its checksum is wrong now
+    told = client.post("/v1/datasets/torn", files=[("files", ("set.zip", content))]).json()
+    assert (told["files"], [row["file"] for row in told["issues"]]) == (2, ["bad.png"])
+    (only,) = client.get("/v1/datasets/torn").json()["pictures"]
+    assert only["caption"] == "a long name"
+    many = io.BytesIO()
+    with zipfile.ZipFile(many, "w") as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.png", b"")
+    refused = client.post("/v1/datasets/torn", files=[("files", ("set.zip", many.getvalue()))])
+    assert assert_four_keys(refused, 422)["error"] == "TrainTooManyPictures"
+    assert client.get("/v1/datasets").json()["datasets"][-1]["pictures"] == 1
+    client.delete("/v1/datasets/torn")
+
+
+def test_a_picture_leaves_its_set(client: httpx.Client) -> None:
+    files = [("a.png", png(1)), ("a.TXT", b"first"), ("a-mask.png", png(3)), ("b.png", png(2)), ("b.txt", b"second")]
+    client.post("/v1/datasets/few", files=[("files", one) for one in files])
+    client.put("/v1/datasets/few/captions", json={"file": "a.png", "caption": "edited"})
+    assert client.get("/v1/datasets/few").json()["pictures"][0]["caption"] == "edited"
+    for wrong in ("c.png", "..%2Ffew%2Fb.png", "b.txt"):
+        assert client.delete(f"/v1/datasets/few/pictures/{wrong}").status_code == 404
+    assert client.delete("/v1/datasets/few/pictures/a.png").status_code == 200
+    client.post("/v1/datasets/few", files=[("files", ("a.png", png(3)))])
+    told = client.get("/v1/datasets/few").json()["pictures"]
+    assert [(row["name"], row["caption"], row["mask"]) for row in told] == [
+        ("a.png", "", False),
+        ("b.png", "second", False),
+    ]
+    client.delete("/v1/datasets/few")
+
+
 def test_a_training_as_a_job(client: httpx.Client) -> None:
     upload(client)
     need = client.post("/v1/training/estimate", json={**JOB, "name": "zqx"}).json()
@@ -183,7 +221,7 @@ def test_the_webuis_routes(trains: Server, client: httpx.Client) -> None:
     made = client.post(
         "/sdapi/v1/create/embedding", json={"name": "qq", "num_vectors_per_token": 3, "init_text": "star"}
     )
-    assert made.json() == {"info": "create embedding filename: embeddings/qq.safetensors"}
+    assert made.json() == {"info": "create embedding filename: embeddings/qq.pt"}
     body = {"embedding_name": "qq", "data_root": "stars", "steps": 12, "learn_rate": "0.01:4, 0.001:8, 0.0005"}
     done = client.post("/sdapi/v1/train/embedding", json={**body, "training_width": 128, "training_height": 64})
     assert done.status_code == 200, done.text

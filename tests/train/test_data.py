@@ -77,12 +77,44 @@ def test_a_report_tells_of_everything(tmp_path: Path) -> None:
     assert "broken.png" in found.as_dict("zh")["issues"][0]["text"]
 
 
-def test_the_digest_is_of_pictures_and_captions(tmp_path: Path) -> None:
+def test_the_digest_is_of_pictures_masks_and_captions(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 1)
     first = report(tmp_path).sha256
     assert report(tmp_path).sha256 == first
     tmp_path.joinpath("a.txt").write_text("other words")
-    assert report(tmp_path).sha256 != first
+    second = report(tmp_path).sha256
+    assert second != first
+    picture(tmp_path / "a-mask.png", 2, mode="L")
+    assert report(tmp_path).sha256 not in (first, second)
+
+
+def test_endings_may_be_in_capitals(tmp_path: Path) -> None:
+    picture(tmp_path / "IMG_1.JPG", 1)
+    picture(tmp_path / "IMG_1-mask.PNG", 2, mode="L")
+    tmp_path.joinpath("IMG_1.TXT").write_text("a red thing")
+    (only,) = report(tmp_path, 64).pictures
+    assert (only.name, only.mask, only.caption) == ("IMG_1.JPG", "IMG_1-mask.PNG", "a red thing")
+
+
+def test_a_broken_mask_is_reported_and_not_used(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 1)
+    tmp_path.joinpath("a-mask.png").write_text("no picture")
+    found = report(tmp_path, 64)
+    assert [(p.name, p.mask) for p in found.pictures] == [("a.png", "")]
+    assert [issue.file for issue in found.broken] == ["a-mask.png"]
+
+
+def test_sixteen_bits_of_grey_keep_their_shades(tmp_path: Path) -> None:
+    shades = np.linspace(0, 65535, 64, dtype=np.uint16).repeat(64).reshape(64, 64)
+    Image.fromarray(shades).save(tmp_path / "deep.png")
+    training = create(tmp_path, recipe(tmp_path / "deep.zip"))
+    with zipfile.ZipFile(tmp_path / "deep.zip", "w") as file:
+        file.write(tmp_path / "deep.png", "deep.png")
+    prepare(training, tmp_path)
+    grey = np.asarray(Image.open(training.pictures / "00001.png"))[:, 0, 0].astype(int)
+    assert grey[0] < 10
+    assert abs(grey[32] - 130) < 10
+    assert grey[-1] > 245
 
 
 def test_bad_captions_stop_a_training(tmp_path: Path) -> None:
@@ -216,6 +248,10 @@ def test_captions_follow_the_recipe(tmp_path: Path) -> None:
     beside = recipe(tmp_path, method="textual_inversion", template="")
     assert captions.caption_of(beside, "a thing", rng) == "zqx, a thing"
     assert captions.caption_of(beside, "a ZQX", rng) == "a ZQX"
+    # Within another word it is not said, nor by a template that leaves it out: nothing would be learned.
+    assert captions.caption_of(beside, "many zqxes", rng) == "zqx, many zqxes"
+    silent = recipe(tmp_path, method="textual_inversion", caption_source="template", template="a photo")
+    assert captions.caption_of(silent, "", rng) == "zqx, a photo"
     dropped = recipe(tmp_path, caption_dropout=0.5)
     found = [captions.caption_of(dropped, "words", rng) for _ in range(200)]
     assert 60 < found.count("") < 140
@@ -225,7 +261,7 @@ def test_captions_follow_the_recipe(tmp_path: Path) -> None:
     assert captions.class_prompts(prior) == ["a dog", "a cat", "a dog"]
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "x.", " x", "a\\b", "", "x\n"])
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "x.", " x", "a\\b", "", "x\n", "画" * 67])
 def test_names_that_are_paths_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DanqingError, match="name"):
         recipe(tmp_path, name=name)

@@ -97,17 +97,23 @@ class TrainingRoutes:
         )
 
     async def upload(self, request: Request, name: SetName) -> Response:
-        """Put pictures, captions (.txt) and zips of them into a data set; it is made when it is not there."""
+        """Put pictures, captions (.txt) and zips of them into a data set; it is made when it is not there.
+
+        `issues` tells of what a zip holds and cannot be read.
+        """
         owner, sets = self._mine(request), self._context.service.training.datasets
-        count = 0
+        count, language = 0, language_of_request(request)
+        issues: list[dict[str, str]] = []
         async with request.form(max_files=FILES_LIMIT, max_fields=10) as form:
             files = [one for one in form.getlist("files") if isinstance(one, UploadFile)]
             if not files:
                 raise DanqingError("missing_picture", field="files")
             for one in files:
                 content = await one.read()
-                count += await asyncio.to_thread(sets.add, owner, name, one.filename or "", content)
-        return SafeJson({"name": name, "files": count})
+                added, found = await asyncio.to_thread(sets.add, owner, name, one.filename or "", content)
+                count += added
+                issues += [issue.told(language) for issue in found]
+        return SafeJson({"name": name, "files": count, "issues": issues})
 
     async def report(
         self,
@@ -137,6 +143,12 @@ class TrainingRoutes:
         owner, sets = self._context.owner(request), self._context.service.training.datasets
         content = await asyncio.to_thread(sets.picture, owner, name, file)
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+    async def remove_picture(self, request: Request, name: SetName, file: PictureName) -> Response:
+        """Take a picture out of a data set, with its caption and its mask."""
+        owner, sets = self._mine(request), self._context.service.training.datasets
+        await asyncio.to_thread(sets.remove_picture, owner, name, file)
+        return SafeJson({})
 
     async def caption(self, request: Request, name: SetName, body: Caption) -> Response:
         """Give a picture another caption. The one that came with it is kept."""
@@ -224,6 +236,7 @@ def add_routes(router: APIRouter, context: Context) -> None:
     router.add_api_route("/datasets/{name}", routes.remove, methods=["DELETE"])
     router.add_api_route("/datasets/{name}/captions", routes.caption, methods=["PUT"])
     router.add_api_route("/datasets/{name}/pictures/{file:path}", routes.picture, methods=["GET"])
+    router.add_api_route("/datasets/{name}/pictures/{file:path}", routes.remove_picture, methods=["DELETE"])
     router.add_api_route("/jobs/{job_id}/training", routes.show, methods=["GET"])
     router.add_api_route("/jobs/{job_id}/samples/{number}", routes.sample, methods=["GET"])
     router.add_api_route("/jobs/{job_id}/pause", routes.pause, methods=["POST"])

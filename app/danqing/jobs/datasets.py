@@ -10,7 +10,7 @@ import hashlib
 import io
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,10 +20,10 @@ from danqing.errors import DanqingError
 from danqing.gallery.store import free_mb
 from danqing.library.whole import replace_whole
 from danqing.train import captions
-from danqing.train.data import ENDINGS, Report, decoded, report
+from danqing.train.data import ENDINGS, MASK, Issue, Report, decoded, report
 from danqing.train.folder import write_error
 from danqing.train.settings import Limits
-from danqing.train.source import opened
+from danqing.train.source import opened, unpacking
 
 NAME = re.compile(r"\w[\w .()+-]{0,60}")
 """Of a set."""
@@ -33,6 +33,9 @@ OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 KINDS = (*ENDINGS, *captions.SIDECARS)
 ZIP = ".zip"
+
+LONGEST = 180
+"""Bytes of a file's name, of which a Chinese character has three; file systems take 255."""
 
 SIDE = 320
 """Pixels of the longer side of a picture that is shown."""
@@ -86,8 +89,11 @@ class Datasets:
         """
         return report(self.resolve(owner, name), resolution, self.limits)
 
-    def add(self, owner: str, name: str, file: str, content: bytes) -> int:
-        """Put a picture, a caption, or all that a zip holds of them, into a set; how many files that were.
+    def add(self, owner: str, name: str, file: str, content: bytes) -> tuple[int, list[Issue]]:
+        """Put a picture, a caption, or all that a zip holds of them, into a set.
+
+        Returns:
+            How many files that were, and what could not be taken out of a zip.
 
         Raises:
             DanqingError: `invalid_field`, `train_archive`, `train_too_many_pictures`, `disk_full`, `cannot_write`.
@@ -97,29 +103,31 @@ class Datasets:
         if self._reserve and free_mb(self._data) < self._reserve:
             raise DanqingError("disk_full", free_mb=free_mb(self._data))
         target = self.folder(owner) / name
-        if target.is_dir() and sum(path.suffix.lower() in ENDINGS for path in target.iterdir()) >= self.limits.pictures:
-            raise DanqingError("train_too_many_pictures", path=target.name, maximum=self.limits.pictures)
         if file.lower().endswith(ZIP):
-            return self._unpack(target, content)
+            return self._unpack(target, file, content)
+        self._check_count(target, [flat(file)])
         self._write(target, flat(file), content)
-        return 1
+        return 1, []
 
-    def _unpack(self, target: Path, content: bytes) -> int:
-        packed = target.with_name(f".{target.name}.upload.zip")
-        count = 0
-        try:
-            packed.parent.mkdir(parents=True, exist_ok=True)
-            packed.write_bytes(content)
-            with opened(packed, self.limits) as source:
-                for member in source.names():
-                    if member.lower().endswith(KINDS):
-                        self._write(target, flat(member), source.read(member))
-                        count += 1
-        except OSError as error:
-            raise write_error(target, error) from None
-        finally:
-            packed.unlink(missing_ok=True)
-        return count
+    def _check_count(self, target: Path, more: Iterable[str]) -> None:
+        names = {path.name for path in target.iterdir()} if target.is_dir() else set()
+        if sum(name.lower().endswith(ENDINGS) for name in names.union(more)) > self.limits.pictures:
+            raise DanqingError("train_too_many_pictures", path=target.name, maximum=self.limits.pictures)
+
+    def _unpack(self, target: Path, file: str, content: bytes) -> tuple[int, list[Issue]]:
+        """A member that cannot be read costs none of the others."""
+        issues: list[Issue] = []
+        with unpacking(content, flat(file), self.limits) as source:
+            members = {name: flat(name) for name in source.names() if name.lower().endswith(KINDS)}
+            self._check_count(target, members.values())
+            for name, plain in members.items():
+                try:
+                    self._write(target, plain, source.read(name))
+                except DanqingError as error:
+                    if error.code != "train_picture_broken":
+                        raise
+                    issues.append(Issue(error, name))
+        return len(members) - len(issues), issues
 
     def _write(self, target: Path, file: str, content: bytes) -> None:
         if not file.lower().endswith(KINDS):
@@ -159,6 +167,28 @@ class Datasets:
             content = source.read(file)
         return decoded(file, content, self.limits.pixels, _small)[0]
 
+    def remove_picture(self, owner: str, name: str, file: str) -> None:
+        """Take a picture out of a set, with its caption and its mask.
+
+        Raises:
+            DanqingError: `train_data_unknown`, `unknown_picture`.
+        """
+        picture = self._picture(self.resolve(owner, name), file)
+        picture.unlink()
+        if _beside(picture, picture.stem, ENDINGS):
+            return  # of two of one name the other keeps caption and mask
+        texts = _beside(picture, picture.stem, captions.SIDECARS)
+        originals = [path.with_name(f".{path.name}.original") for path in texts]
+        for path in (*texts, *originals, *_beside(picture, picture.stem + MASK, ENDINGS)):
+            path.unlink(missing_ok=True)
+
+    def _picture(self, folder: Path, file: str) -> Path:
+        picture = folder / file
+        odd = ".." in picture.parts or not file.isprintable()
+        if odd or not file.lower().endswith(ENDINGS) or not _is_below(picture, folder):
+            raise DanqingError("unknown_picture", picture=file[:64])
+        return picture
+
     def write_caption(self, owner: str, name: str, file: str, text: str) -> None:
         """Give a picture of a set another caption.
 
@@ -166,12 +196,11 @@ class Datasets:
             DanqingError: `train_data_unknown`, `unknown_picture`, `train_caption_long`, `disk_full`.
         """
         folder = self.resolve(owner, name)
-        picture = folder / file
-        if not file.lower().endswith(ENDINGS) or not _is_below(picture, folder):
-            raise DanqingError("unknown_picture", picture=file[:64])
+        picture = self._picture(folder, file)
         text = captions.checked(file, " ".join(text.split()), self.limits.caption)
-        beside = next((path for end in captions.SIDECARS if (path := picture.with_suffix(end)).is_file()), None)
-        beside = beside or picture.with_suffix(captions.SIDECARS[0])
+        beside = next(
+            iter(_beside(picture, picture.stem, captions.SIDECARS)), picture.with_suffix(captions.SIDECARS[0])
+        )
         first = beside.with_name(f".{beside.name}.original")
         try:
             if beside.is_file() and not first.exists():
@@ -199,14 +228,22 @@ def flat(file: str) -> str:
         DanqingError: `invalid_field`.
     """
     parts = [part for part in PurePosixPath(file.replace("\\", "/")).parts if part not in ("/", "..", ".")]
-    name = "_".join(parts)[-180:].lstrip(".")
+    name = "_".join(parts).lstrip(".")
     if not name or not name.isprintable():
         raise DanqingError("invalid_field", field="files", reason="a file name")
-    return name
+    ending = PurePosixPath(name).suffix if name.lower().endswith((*KINDS, ZIP)) else ""
+    # Cut in front of the ending, so that a picture and its caption stay together.
+    return name.removesuffix(ending).encode()[-LONGEST:].decode(errors="ignore") + ending
 
 
 def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ZIP and path.is_file()
+
+
+def _beside(picture: Path, stem: str, endings: Sequence[str]) -> list[Path]:
+    """Files `stem` beside a picture with one of the endings, in the endings' order."""
+    found = [path for path in picture.parent.iterdir() if path.stem == stem and path.suffix.lower() in endings]
+    return sorted(found, key=lambda path: endings.index(path.suffix.lower()))
 
 
 def _is_below(path: Path, folder: Path) -> bool:

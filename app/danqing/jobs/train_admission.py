@@ -114,15 +114,15 @@ class TrainAdmission:
 
     def _check_name(self, recipe: TrainRequest) -> None:
         """Of two trainings that wait, the second would find its name taken at the end of the first."""
-        wanted = set(folder.targets(self._data, recipe))
+        wanted = folder.targets(self._data, recipe)
         for live in self._board.jobs():
             other = Training(self._data / "training" / live.job.request.training)
             try:
-                taken = wanted & set(folder.targets(self._data, other.recipe()))
+                others = folder.targets(self._data, other.recipe())
             except DanqingError:
                 continue
-            if taken:
-                raise DanqingError("train_name_taken", path=min(taken).relative_to(self._data).as_posix())
+            if taken := next((path for path in wanted if path in others), None):
+                raise DanqingError("train_name_taken", path=taken.relative_to(self._data).as_posix())
 
 
 def room_of(stats: Mapping[str, float]) -> tuple[int, int]:

@@ -79,6 +79,11 @@ def write(training: Training, file: str, text: str, limit: int = 2000) -> None:
         raise write_error(path, error) from None
 
 
+def spoken(word: str) -> re.Pattern[str]:
+    """Where a text says `word`: as a word of its own, in upper or lower case."""
+    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
+
+
 def filled(template: str, word: str, filewords: str = "") -> str:
     """A template with the trigger and the picture's own words in it."""
     text = template.replace("[name]", word).replace("[filewords]", filewords)
@@ -93,9 +98,9 @@ def caption_of(recipe: TrainRequest, own: str, rng: random.Random) -> str:
         text = filled(rng.choice(lines(recipe.template) or ["[name]"]), recipe.word, own)
     else:
         text = text.replace("[name]", recipe.word)
-        # A training of one word that its captions never say would learn nothing.
-        if recipe.method == "textual_inversion" and recipe.word.lower() not in text.lower():
-            text = f"{recipe.word}, {text}" if text else recipe.word
+    # A training of one word that its captions never say would learn nothing.
+    if recipe.method == "textual_inversion" and not spoken(recipe.word).search(text):
+        text = f"{recipe.word}, {text}" if text else recipe.word
     if recipe.shuffle_tags:
         text = _shuffled(text, rng)
     return "" if dropped else text

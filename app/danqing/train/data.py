@@ -51,6 +51,7 @@ class Picture:
     caption: str = ""
     mask: str = ""
     """Name of the mask beside it."""
+    mask_sha256: str = ""
 
     @property
     def words(self) -> str:
@@ -71,6 +72,10 @@ class Issue:
 
     def text(self, language: Language) -> str:
         return self.error.text(language)
+
+    def told(self, language: Language) -> dict[str, str]:
+        """JSON-ready."""
+        return {"code": self.code, "file": self.file, "text": self.text(language)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +125,22 @@ class Report:
         """Of the pictures and the captions beside them: equal data, equal digest."""
         digest = hashlib.sha256()
         for picture in sorted(self.pictures, key=lambda p: (p.name, p.sha256)):
-            digest.update(f"{picture.sha256} {picture.words}\n".encode())
+            digest.update(f"{picture.sha256} {picture.words}\n{picture.mask_sha256}".encode())
         return digest.hexdigest()
 
     def as_dict(self, language: Language = "en") -> dict[str, Any]:
         """JSON-ready, sentences in `language`."""
         return {
             "pictures": [
-                {"name": p.name, "width": p.width, "height": p.height, "caption": p.caption, "mask": bool(p.mask)}
+                {
+                    **{"name": p.name, "width": p.width, "height": p.height, "caption": p.caption},
+                    **{"mask": bool(p.mask), "sha256": p.sha256},
+                }
                 for p in self.pictures
             ],
             "captions": self.captions,
             "masks": self.masks,
-            "issues": [{"code": i.code, "file": i.file, "text": i.text(language)} for i in self.issues],
+            "issues": [issue.told(language) for issue in self.issues],
             "fatal": self.fatal.text(language) if self.fatal else None,
             "sha256": self.sha256,
         }
@@ -159,7 +167,8 @@ class _Look:
     def __init__(self, source: Source, resolution: int, limits: Limits) -> None:
         self._source, self._resolution, self._limits = source, resolution, limits
         self._names = source.names()
-        self._all = set(self._names)
+        # Cameras write endings in capitals.
+        self._all = {stem + ending.lower(): name for name in self._names for stem, ending in (_split(name),)}
         self._issues: list[Issue] = []
         self._thumbs: list[Pixels] = []
 
@@ -179,7 +188,7 @@ class _Look:
         try:
             content = self._source.read(name)
             pixels, size = decoded(name, content, self._limits.pixels, self._thumb)
-            found = Picture(name, *size, hashlib.sha256(content).hexdigest(), mask=self._mask(name))
+            found = Picture(name, *size, hashlib.sha256(content).hexdigest())
         except DanqingError as error:
             self._issues.append(Issue(error, name))
             return None
@@ -187,11 +196,11 @@ class _Look:
         if max(found.width, found.height) < self._resolution:
             values = {"width": found.width, "height": found.height, "resolution": self._resolution}
             self._issues.append(Issue(DanqingError("train_picture_small", file=name, **values), name))
-        return self._captioned(found)
+        return self._captioned(self._masked(found))
 
     def _captioned(self, picture: Picture) -> Picture:
         stem, _ = _split(picture.name)
-        beside = next((stem + end for end in captions.SIDECARS if stem + end in self._all), None)
+        beside = next((self._all[stem + end] for end in captions.SIDECARS if stem + end in self._all), None)
         if beside is None:
             return picture
         try:
@@ -201,9 +210,18 @@ class _Look:
             return picture
         return replace(picture, caption=text)
 
-    def _mask(self, name: str) -> str:
-        stem, _ = _split(name)
-        return next((stem + MASK + end for end in ENDINGS if stem + MASK + end in self._all), "")
+    def _masked(self, picture: Picture) -> Picture:
+        stem, _ = _split(picture.name)
+        mask = next((self._all[stem + MASK + end] for end in ENDINGS if stem + MASK + end in self._all), None)
+        if mask is None:
+            return picture
+        try:
+            content = self._source.read(mask)
+            decoded(mask, content, self._limits.pixels, lambda image: None)
+        except DanqingError as error:
+            self._issues.append(Issue(error, mask))
+            return picture
+        return replace(picture, mask=mask, mask_sha256=hashlib.sha256(content).hexdigest())
 
     @staticmethod
     def _thumb(image: Image.Image) -> Pixels:
@@ -262,6 +280,8 @@ def decoded(name: str, content: bytes, limit: int, use: Callable[[Image.Image], 
 
 def opaque(image: Image.Image) -> Image.Image:
     """RGB, on white where it is transparent."""
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255 instead of scaling them
+        return Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))

@@ -174,7 +174,7 @@ def targets(root: Path, recipe: TrainRequest) -> tuple[Path, ...]:
     """The files that a training must not find: its result, and others that would go by the same name."""
     models = root / "models"
     if recipe.method == "textual_inversion":
-        return tuple(root / "embeddings" / f"{recipe.name}{end}" for end in (".safetensors", ".pt", ".bin", ".png"))
+        return tuple(root / "embeddings" / f"{recipe.name}{end}" for end in (".pt", ".safetensors", ".bin", ".png"))
     if recipe.method == "hypernetwork":
         return (models / "hypernetworks" / f"{recipe.name}.pt",)
     folder = models / ("Stable-diffusion" if recipe.method == "dreambooth" else "Lora")

@@ -31,6 +31,9 @@ Rate = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 NAME = re.compile(r"[^\W_][\w .()+-]{0,98}")
 """Letters and digits of any script, then also spaces, dots, brackets, plus and minus signs: no path can be made of it."""
 
+NAME_BYTES = 200
+"""Bytes of a name, of which a Chinese character has three. File systems take 255, endings and temporary names included."""
+
 SIDE = 8
 """Pixels a latent: resolutions are multiples of it."""
 
@@ -143,6 +146,8 @@ class TrainRequest(BaseModel):
     def _plain_name(cls, name: str) -> str:
         if not NAME.fullmatch(name) or name != name.strip() or name.endswith("."):
             raise ValueError("a file name of letters, digits, spaces and .()+-_ that begins with a letter or digit")
+        if len(name.encode()) > NAME_BYTES:
+            raise ValueError(f"a file name of at most {NAME_BYTES} bytes")
         return name
 
     @field_validator("hypernetwork_layers")

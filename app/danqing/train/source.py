@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import zipfile
@@ -145,3 +146,18 @@ def opened(path: Path, limits: Limits) -> Iterator[Source]:
         raise DanqingError("train_archive", file=path.name, reason=str(error)[:200]) from None
     with file:
         yield Archive(file, path.name, limits)
+
+
+@contextmanager
+def unpacking(content: bytes, name: str, limits: Limits) -> Iterator[Source]:
+    """A zip in memory, called `name` in errors.
+
+    Raises:
+        DanqingError: `train_archive`, `train_too_many_pictures`.
+    """
+    try:
+        file = zipfile.ZipFile(io.BytesIO(content))
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DanqingError("train_archive", file=name, reason=str(error)[:200]) from None
+    with file:
+        yield Archive(file, name, limits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 
 from danqing.engine.models import TextEncoder
 from danqing.prompt.tokenizer import BOS, EOS, tokenizer_of
+from danqing.train.captions import spoken
 
 LENGTH = 77
 KEPT = 4096
@@ -39,7 +39,7 @@ def row_of(text: str, encoder: TextEncoder, word: str = "", count: int = 0) -> R
         word: stands for `count` vectors wherever it is found, in upper or lower case.
     """
     encode = tokenizer_of(encoder.kind).encode
-    parts = re.split(rf"(?<!\w){re.escape(word)}(?!\w)", text, flags=re.IGNORECASE) if word else [text]
+    parts = spoken(word).split(text) if word else [text]
     ids: list[int] = []
     places: list[int] = []
     for index, part in enumerate(parts):
