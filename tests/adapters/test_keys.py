@@ -87,7 +87,7 @@ ENDS = {
     "a.lokr_t2": ("a", "lokr_t2"),
     "a.weight": ("a", "ia3"),
     "a.b2.weight": ("a", "b2"),
-    "a.oft_diag": ("a", "oft"),
+    "a.oft_diag": ("a", "oft_turned"),
     "a.diff_b": ("a", "diff_b"),
     "alpha": None,
     "a.bias": None,

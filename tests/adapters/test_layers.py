@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -148,13 +149,13 @@ def ia3_inputs(w: Array) -> tuple[dict[str, torch.Tensor], Array]:
 def glora_new(w: Array) -> tuple[dict[str, torch.Tensor], Array]:
     t = made(13, a1=(IN, RANK), a2=(RANK, IN), b1=(OUT, RANK), b2=(RANK, IN))
     n = numbers(t)
-    return t, w @ n["a1"] @ n["a2"] + n["b1"] @ n["b2"]
+    return {**t, "alpha": torch.tensor(1.0)}, (w @ n["a1"] @ n["a2"] + n["b1"] @ n["b2"]) / RANK
 
 
 def glora_old(w: Array) -> tuple[dict[str, torch.Tensor], Array]:
     t = made(14, a1=(RANK, IN), a2=(IN, RANK), b1=(RANK, IN), b2=(OUT, RANK))
     n = numbers(t)
-    return t, w @ n["a2"] @ n["a1"] + n["b2"] @ n["b1"]
+    return {**t, "alpha": torch.tensor(1.0)}, w @ n["a2"] @ n["a1"] + n["b2"] @ n["b1"]
 
 
 def oft(w: Array) -> tuple[dict[str, torch.Tensor], Array]:
@@ -162,6 +163,14 @@ def oft(w: Array) -> tuple[dict[str, torch.Tensor], Array]:
     blocks = numbers(t)["oft"]
     turned = np.concatenate([rotation(blocks[k]).T @ w[4 * k : 4 * k + 4] for k in range(3)])
     return t, turned - w
+
+
+def oft_turned(w: Array) -> tuple[dict[str, torch.Tensor], Array]:
+    """The rotations themselves, as LyCORIS 2.0 wrote them."""
+    blocks = normal(3, 4, 4, seed=15).double().numpy()
+    turns = [rotation(blocks[k]) for k in range(3)]
+    turned = np.concatenate([turns[k].T @ w[4 * k : 4 * k + 4] for k in range(3)])
+    return {"oft_turned": torch.from_numpy(np.stack(turns)).float(), "alpha": torch.tensor(0.5)}, turned - w
 
 
 def oft_held(w: Array) -> tuple[dict[str, torch.Tensor], Array]:
@@ -199,7 +208,7 @@ def scaled(w: Array) -> tuple[dict[str, torch.Tensor], Array]:
 
 CASES: list[tuple[Callable[[Array], tuple[dict[str, torch.Tensor], Array]], tuple[int, ...]]] = [
     *((case, LINEAR) for case in (lora_linear, dora_rows, dora_peft, loha, lokr_full, lokr_factors, ia3_outputs)),
-    *((case, LINEAR) for case in (glora_new, glora_old, oft, boft, full, scaled)),
+    *((case, LINEAR) for case in (glora_new, glora_old, oft, oft_turned, boft, full, scaled)),
     *((case, CONV) for case in (lora_conv, lora_core, dora_columns, loha_core, lokr_conv, lokr_core, ia3_inputs)),
     (oft_held, CONV),
 ]
@@ -237,6 +246,15 @@ def test_only_the_first_ranks() -> None:
     assert torch.allclose(delta, normal(6, 4, seed=1)[:, :2] @ normal(4, 8)[:2] * 0.5)  # type: ignore[arg-type]
     down, _, up = layer.factors(2)
     assert torch.allclose(up @ down * layer.scale, delta)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rank", "alpha"), [(0, 1.0), (0, None), (2, math.nan), (2, math.inf)], ids=["no rank", "neither", "nan", "inf"]
+)
+def test_scales_that_are_no_numbers(rank: int, alpha: float | None) -> None:
+    given = {} if alpha is None else {"alpha": torch.tensor(alpha)}
+    with pytest.raises(ValueError, match="rank 0" if rank == 0 else "finite"):
+        layer_of({"down": torch.ones(rank, IN), "up": torch.ones(OUT, rank), **given})
 
 
 def test_what_is_no_layer() -> None:

@@ -27,7 +27,7 @@ LEAVES = {
     **{f"{name}.weight": name for name in ("a1", "a2", "b1", "b2", "bm")},
     **{"weight": "ia3", "on_input": "on_input", "diff": "diff", "diff_b": "diff_b"},
     **{"w_norm": "w_norm", "b_norm": "b_norm"},
-    **{"oft_blocks": "oft", "oft_diag": "oft", "rescale": "rescale"},
+    **{"oft_blocks": "oft", "oft_diag": "oft_turned", "rescale": "rescale"},
 }
 """The end of a tensor's name, and what it is called here."""
 

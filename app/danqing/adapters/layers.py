@@ -8,6 +8,7 @@ GLoRA (Chavan et al. 2023, https://arxiv.org/abs/2306.07967), OFT (Qiu et al. 20
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -77,15 +78,25 @@ def layer_of(tensors: Tensors) -> Layer | None:
 
 
 def _scale(kind: str, tensors: Tensors) -> float:
+    """
+    Raises:
+        ValueError: no finite number, or a rank of 0.
+    """
+    rank = next((tensors[name].shape[0] for name in RANKS.get(kind, ()) if name in tensors), None)
+    if rank == 0:
+        raise ValueError("a layer of rank 0")
+    if kind == "glora" and rank is not None and rank > tensors["b1"].shape[0]:
+        rank = None  # the order of before; of such files the WebUI takes no alpha
     if "scale" in tensors:
-        return float(tensors["scale"])
-    rank_name = RANKS.get(kind, ())
-    rank = next((tensors[name].shape[0] for name in rank_name if name in tensors), None)
-    if rank is None or "alpha" not in tensors:
-        return 1.0
-    alpha = float(tensors["alpha"])
-    # Trainers write 0 for "as large as the rank".
-    return alpha / rank if alpha else 1.0
+        scale = float(tensors["scale"])
+    elif rank is None or "alpha" not in tensors:
+        scale = 1.0
+    else:
+        # Trainers write 0 for "as large as the rank".
+        scale = (float(tensors["alpha"]) or rank) / rank
+    if not math.isfinite(scale):
+        raise ValueError("a scale that is no finite number")
+    return scale
 
 
 def _flat(matrix: torch.Tensor) -> torch.Tensor:
@@ -156,9 +167,15 @@ def _glora(t: Tensors, weight: torch.Tensor, rank: int) -> torch.Tensor:
 
 
 def _oft(t: Tensors, weight: torch.Tensor, rank: int) -> torch.Tensor:
-    """Rotates groups of output channels: Cayley's map of skew-symmetric blocks (n, size, size), or butterflies of them."""
-    blocks = t["oft"]
-    rotation = _cayley(blocks, float(t["alpha"]) * weight.shape[0] if "alpha" in t else 0.0)
+    """Rotates groups of output channels: Cayley's map of skew-symmetric blocks (n, size, size), or butterflies of them.
+
+    LyCORIS 2.0 wrote the rotations themselves (`oft_diag`).
+    """
+    if "oft" in t:
+        blocks = t["oft"]
+        rotation = _cayley(blocks, float(t["alpha"]) * weight.shape[0] if "alpha" in t else 0.0)
+    else:
+        rotation = blocks = t["oft_turned"]
     if blocks.dim() == 4:
         turned = _butterfly(rotation, weight)
     else:
@@ -217,6 +234,7 @@ DETECT: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"a1", "a2", "b1", "b2"}), "glora"),
     (frozenset({"ia3", "on_input"}), "ia3"),
     (frozenset({"oft"}), "oft"),
+    (frozenset({"oft_turned"}), "oft"),
     (frozenset({"diff"}), "full"),
     (frozenset({"w_norm"}), "norm"),
     (frozenset({"diff_b"}), "bias"),
@@ -229,5 +247,5 @@ KINDS: Mapping[str, Change] = {
     **{"ia3": _ia3, "oft": _oft, "full": _full, "norm": _norm},
 }
 
-RANKS = {"lora": ("down",), "loha": ("hada_w1_b",), "lokr": ("lokr_w1_b", "lokr_w2_b")}
+RANKS = {"lora": ("down",), "loha": ("hada_w1_b",), "lokr": ("lokr_w1_b", "lokr_w2_b"), "glora": ("b2",)}
 """Whose first axis is the rank. The other kinds have none, and their alpha is no factor."""
