@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import sqlite3
 import threading
@@ -48,7 +49,7 @@ class Database:
 
         Raises:
             DanqingError: `data_newer` when the file knows more migrations than we do, `data_broken` when it is no database,
-                `disk_full`.
+                `disk_full`; `cannot_write` when we may not.
         """
         database = cls(path)
         try:
@@ -71,7 +72,13 @@ class Database:
                 raise DanqingError("data_broken", path=str(self.path), reason=str(error)) from None
             if is_full(error):
                 raise DanqingError("disk_full", free_mb=0) from None
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise DanqingError("cannot_write", path=str(self.path), reason=str(error)) from None
             raise
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise DanqingError("disk_full", free_mb=0) from None
+            raise DanqingError("cannot_write", path=str(self.path), reason=error.strerror or str(error)) from None
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run `work` as one transaction in the writing thread; the result is there when it is on disk."""

@@ -181,6 +181,8 @@ ROWS: tuple[Row, ...] = (
     Row("GET HEAD", "/gradio_api/proxy*", "closed"),
     Row("POST", "/gradio_api/process_recording", "closed"),
     Row("GET", "/gradio_api/dev/*", "closed"),
+    Row("GET POST", "/gradio_api/upload*", "closed"),
+    Row("GET", "/gradio_api/deep_link", "closed"),
     Row("GET", "/monitoring*", "closed"),
     Row("GET HEAD POST", "*", "page", "the page", "网页"),
 )

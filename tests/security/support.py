@@ -57,11 +57,15 @@ class House:
         self, method: str, path: str, headers: Mapping[str, str] = {}, body: bytes = b"", address: str = "203.0.113.9"
     ) -> Answer:
         """One request; what has not begun to end after `WAIT` seconds is cut off with what came so far."""
+        sent = {"content-type": "application/json", **headers} if body else headers
+        return await _asked(self.app, self.scope(method, path, sent, address), body)
+
+    def scope(
+        self, method: str, path: str, headers: Mapping[str, str] = {}, address: str = "203.0.113.9"
+    ) -> dict[str, Any]:
+        """A request as ASGI tells it."""
         path, _, query = path.partition("?")
-        sent = {"host": HOST, **headers}
-        if body:
-            sent.setdefault("content-type", "application/json")
-        scope = {
+        return {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
@@ -71,12 +75,11 @@ class House:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "root_path": "",
-            "headers": [(name.encode(), value.encode("latin-1")) for name, value in sent.items()],
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in {"host": HOST, **headers}.items()],
             "client": (address, 1),
             "server": (HOST, 80),
             "state": {},
         }
-        return await _asked(self.app, scope, body)
 
 
 async def _asked(app: Any, scope: dict[str, Any], body: bytes) -> Answer:

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from PIL import Image
 from structlog.testing import capture_logs
 
+from danqing.api import errors
 from danqing.api.rates import BURST_SECONDS, Rates
 from danqing.errors import DanqingError
 from danqing.gallery import inputs
+from tests.jobs.support import a_request
 from tests.security.conftest import Run
 from tests.security.support import HOST, PASSWORD, House, basic
 
@@ -164,3 +168,32 @@ def test_lines_of_requests_name_users_and_jobs_and_no_secrets(home: House, run: 
         {"method": "GET", "route": "/shared/{secret}", "status": 404, "user": None, "job": None},
         {"method": "GET", "route": "none", "status": 401, "user": None, "job": None},
     ]
+
+
+def test_a_picture_whose_file_is_gone_is_not_there(home: House, run: Run) -> None:
+    async def visit() -> None:
+        job = await home.service.submit(a_request(model=""), owner="bob")
+        (picture,) = (await home.service.wait(job.id)).pictures
+        link = (await home.ask("POST", f"/v1/images/{picture}/share", basic("bob"), b'{"hours": 1}')).json()["path"]
+        assert (await home.ask("GET", link)).status == 200
+        home.service.gallery.get(picture).path.unlink()
+        for path, who in ((link, {}), (f"/pictures/{picture}", basic("bob"))):
+            assert (await home.ask("GET", path, who)).status == 404
+
+    run(visit())
+
+
+def test_what_nobody_expected_is_logged_without_the_secret_of_a_link() -> None:
+    app = FastAPI()
+    errors.install(app)
+
+    @app.get("/shared/{secret}")
+    def broken(secret: str) -> None:
+        raise ValueError("no")
+
+    with capture_logs() as lines:
+        answer = TestClient(app, raise_server_exceptions=False).get("/shared/hush-hush")
+    assert answer.status_code == 500
+    (line,) = lines
+    assert (line["reference"] in answer.text, line["route"]) == (True, "/shared/{secret}")
+    assert "hush" not in repr({**line, "exc_info": None})

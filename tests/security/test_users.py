@@ -175,6 +175,11 @@ def test_the_command_line(tmp_path: Path) -> None:
     run("limit", "li", "--jobs", "3", "--weight", "2")
     run("logout", "li")
     assert Users(tmp_path).get("li").jobs == 3
+    asked = CliRunner().invoke(app, ["remove", "wang", "--data", str(tmp_path)], input="n\n")
+    assert (asked.exit_code, Users(tmp_path).get("wang").name) == (1, "wang")
+    run("remove", "Wang", "--yes")
+    assert Users(tmp_path).check("wang", PASSWORD) is None
+    assert code_of(Users(tmp_path).add, "wang") == "user_exists"
     with pytest.raises(DanqingError):
         CliRunner().invoke(app, ["role", "nobody", "artist", "--data", str(tmp_path)], catch_exceptions=False)
 
@@ -240,6 +245,10 @@ def test_administrators_look_after_users(home: House, run: Run) -> None:
         assert (await home.ask("GET", "/v1/account", basic("zoe"))).status == 401
         assert (await home.ask("PATCH", "/v1/users/nobody", admin, b"{}")).status == 404
         assert (await home.ask("PATCH", "/v1/users/zoe", admin, b'{"hash": "x"}')).status == 422
+        for wrong in (b'{"role": "artist", "password": "short"}', b'{"jobs": 1, "images": -1}'):
+            before = home.logins.users.get("zoe")
+            assert (await home.ask("PATCH", "/v1/users/zoe", admin, wrong)).status == 422
+            assert home.logins.users.get("zoe") == before, "what is refused has changed nothing"
         listed = (await home.ask("GET", "/v1/users", admin)).body
         assert b"argon2" not in listed
 

@@ -192,7 +192,9 @@ def test_fetching_asks_for_the_licences(client: TestClient) -> None:
     refused = client.post("/ui/chores", json=wanted, headers=ADMIN)
     assert refused.status_code == 422
     assert refused.json()["errors"].startswith("accepted: ")
-    assert client.post("/ui/chores", json={**wanted, "names": ["x"]}, headers=ADMIN).json()["error"] == "InvalidField"
+    for names in (["x"], 5, None, {"x": 1}):
+        answer = client.post("/ui/chores", json={**wanted, "names": names}, headers=ADMIN)
+        assert answer.json()["error"] == "InvalidField", names
     assert client.post("/ui/chores", json={**wanted, "accepted": True}, headers=ADMIN).status_code == 200
     assert name in client.get("/ui/manifest", headers=ADMIN).text
 

@@ -137,6 +137,7 @@ def test_pictures_are_deleted_brought_back_liked_and_packed(client: TestClient) 
     assert client.post("/ui/pictures", json={"ids": both[:1]}).json() == {"count": 1}
     assert ids(client) == both[1:]
     assert client.post("/ui/pictures", json={"ids": both, "restore": True}).json() == {"count": 1}
+    assert [client.post("/ui/pictures", json={"ids": ids}).status_code for ids in (5, None, "x")] == [422] * 3
     assert ids(client) == both
     client.post("/ui/like", json={"picture": both[1], "liked": True})
     assert ids(client, liked="1") == both[1:]

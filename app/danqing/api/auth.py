@@ -176,6 +176,19 @@ class Logins:
         session = self.sessions.find(connection.cookies.get(COOKIE, "")) if COOKIE in connection.cookies else None
         return None if session is None else self._visitor(session[1], "session", session[0])
 
+    def still(self, visitor: Visitor, connection: HTTPConnection) -> bool:
+        """Whether what let a visitor in would do so now: for answers that last. Counts as no try."""
+        if visitor.way == "session":
+            return self.sessions.find(connection.cookies.get(COOKIE, "")) is not None
+        user = self.users.find(visitor.owner)
+        if user is not None and user.disabled:
+            return False
+        header = connection.headers.get("authorization", "")
+        if visitor.way == "basic":
+            return self._pair_key(*_basic_pair(header)) in self._known
+        text = header.partition(" ")[2].strip() if header[:6].lower() == "bearer" else _basic_pair(header)[1]
+        return self.tokens.find(text) is not None
+
     def _visitor(self, name: str, way: str, session: str = "") -> Visitor:
         """
         Raises:
@@ -269,9 +282,7 @@ class Logins:
             DanqingError: as `log_in`.
         """
         name, password = _basic_pair(header)
-        # With what tells one password of the user from the next: an old one is not remembered for longer than it holds.
-        pair = f"{self._stamp(name)}\0{name}\0{password}".encode("utf-8", "replace")
-        key = hmac.digest(self._key, hashlib.sha256(pair).digest(), "sha256")
+        key = self._pair_key(name, password)
         # Also for a pair that is remembered: an address that has to wait must not learn that a guess was right.
         self.backoff.check(address)
         if key in self._known:
@@ -285,6 +296,12 @@ class Logins:
             while len(self._known) > 1000:
                 self._known.popitem(last=False)
         return user
+
+    def _pair_key(self, name: str, password: str) -> bytes:
+        """Under what a pair is remembered that was right."""
+        # With what tells one password of the user from the next: an old one is not remembered for longer than it holds.
+        pair = f"{self._stamp(name)}\0{name}\0{password}".encode("utf-8", "replace")
+        return hmac.digest(self._key, hashlib.sha256(pair).digest(), "sha256")
 
     def _stamp(self, name: str) -> str:
         """Changes with the user's password."""

@@ -17,6 +17,7 @@ from danqing.settings import Settings
 
 if TYPE_CHECKING:
     from danqing.api.options import Options
+    from danqing.api.removed import Removed
     from danqing.api.webhooks import Webhooks
     from danqing.jobs.service import JobService
     from danqing.library.index import Library
@@ -41,6 +42,7 @@ class Context:
     options: Options
     tasks: Tasks
     webhooks: Webhooks
+    removed: Removed
     stopping: asyncio.Event
     """Set when the server was told to stop: requests that wait for a picture end."""
 

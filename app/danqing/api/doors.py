@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -25,6 +27,7 @@ from danqing.api.metrics import Metrics
 from danqing.api.oidc import Oidc
 from danqing.api.options import Options
 from danqing.api.pictures import Pictures
+from danqing.api.removed import Removed
 from danqing.api.request_log import RequestLog
 from danqing.api.sdapi import sdapi
 from danqing.api.sharing import Sharing
@@ -44,19 +47,27 @@ def build(service: JobService, library: Library, settings: Settings, logins: Log
     metrics = Metrics(service)
     stopping = asyncio.Event()
     webhooks = Webhooks(service, settings, lambda view: told(view, "en"))
+    options = Options(logins.data)
+    removed = Removed(service, options, logins)
+
+    @contextlib.asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        async with webhooks.running(), removed.running():
+            yield
+
     app = FastAPI(
         title="Danqing 丹青",
         version=__version__,
         docs_url=None,
         redoc_url=None,
-        lifespan=lambda _: webhooks.running(),
+        lifespan=running,
         # Scripts post JSON without saying so. What browsers may send is asked about its origin by the guard.
         strict_content_type=False,
         middleware=_middlewares(settings, logins, metrics),
     )
     app.state.stopping = stopping
     errors.install(app)
-    context = Context(service, library, settings, logins, Options(logins.data), Tasks(), webhooks, stopping)
+    context = Context(service, library, settings, logins, options, Tasks(), webhooks, removed, stopping)
     app.state.doors = context
     app.state.knows = lambda scope: is_known(logins, scope)
     if logins.required:

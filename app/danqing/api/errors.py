@@ -150,7 +150,9 @@ async def on_wrong_types(request: Request, error: Exception) -> Response:
 async def on_anything(request: Request, error: Exception) -> Response:
     """What nobody expected: a reference that the log also holds, nothing of the inside."""
     reference = uuid4().hex[:12]
-    log.error("unexpected error", reference=reference, path=request.url.path, exc_info=error)
+    # The route, as in the line of the request: a path may hold the secret of a link.
+    route = str(getattr(request.scope.get("route"), "path", "")) or "none"
+    log.error("unexpected error", reference=reference, route=route, exc_info=error)
     return answer_to(DanqingError("internal", reference=reference), language_of_request(request))
 
 

@@ -32,6 +32,7 @@ from danqing.api.errors import (
     is_dialect,
 )
 from danqing.api.rates import Rates
+from danqing.api.streams import while_in
 from danqing.api.tokens import DRAW, METRICS, READ
 from danqing.errors import DanqingError, language_of_headers
 
@@ -54,10 +55,13 @@ ROOMY = ("/sdapi/", "/v1/", "/controlnet/", "/internal/")
 SLASHES = re.compile(r"/{2,}")
 
 CLOSED = (
-    *(f"/gradio_api/{name}" for name in ("vibe", "undo-vibe", "proxy", "process_recording", "dev/")),
+    *(
+        f"/gradio_api/{name}"
+        for name in ("vibe", "undo-vibe", "proxy", "process_recording", "dev/", "upload", "deep_link")
+    ),
     *("/proxy=", "/monitoring"),
 )
-"""Parts of Gradio that the page does not use and that write code, fetch addresses or tell of others."""
+"""Parts of Gradio that the page does not use and that write code, fetch addresses, tell of others, or keep files for ever."""
 
 ANYBODYS = frozenset({"/logout"})
 """What those may do, too, who may not draw."""
@@ -131,7 +135,7 @@ class Guard:
         connection = HTTPConnection(scope)
         response = await self._refusal(scope, connection)
         if response is None:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, while_in(self.logins, connection, send))
         elif scope["type"] == "http":
             await response(scope, receive, send)
         else:

@@ -10,13 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from danqing.api.context import USER, Context
+from danqing.api.context import Context
 from danqing.api.errors import SafeJson
 from danqing.api.fields import example
-from danqing.api.users import LIMITS, MOST_JOBS, User, told
-from danqing.gallery import presets
-from danqing.gallery.export import pictures_of
-from danqing.gallery.shelf import Shelf
+from danqing.api.users import LIMITS, User, check_password, told
 
 Role = Literal["admin", "artist", "api"]
 UserName = Annotated[str, Path(description="A name of GET /v1/users.", max_length=64)]
@@ -77,6 +74,9 @@ class People:
     def _change(self, name: str, change: UserChange) -> None:
         self._users.get(name)
         given: dict[str, Any] = change.model_dump(exclude_unset=True)
+        # Before anything is changed: what is refused has changed nothing.
+        if change.password is not None:
+            check_password(change.password)
         self._users.limit(name, {field: given[field] for field in LIMITS if field in given})
         if change.role is not None:
             self._users.set_role(name, change.role)
@@ -109,18 +109,7 @@ class People:
         user = await asyncio.to_thread(self._users.get, name)
         # Shut out first: nothing may come after what is taken away here.
         await asyncio.to_thread(self._users.remove, user.name)
-        for view in self._context.service.views(user.name, active=True, limit=MOST_JOBS):
-            await self._context.service.cancel(view.job.id)
-        return SafeJson({"pictures": await asyncio.to_thread(self._clear, user.name)})
-
-    def _clear(self, name: str) -> int:
-        tokens, gallery = self._context.logins.tokens, self._context.service.gallery
-        for token in tokens.of(name):
-            tokens.revoke(token.id, name)
-        self._context.options.forget(USER + name)
-        presets.forget(gallery.data, name)
-        self._context.service.training.datasets.remove_all(name)
-        return Shelf(gallery, gallery.database).discard(name, [picture.id for picture in pictures_of(gallery, name)])
+        return SafeJson({"pictures": await self._context.removed.clear(user.name)})
 
 
 def add_routes(router: APIRouter, context: Context) -> None:

@@ -33,7 +33,13 @@ class Pictures:
 
 
 def answered(picture: Picture, save: bool) -> FileResponse:
-    """The file of a picture as an answer; `save` offers it for saving."""
+    """The file of a picture as an answer; `save` offers it for saving.
+
+    Raises:
+        DanqingError: `unknown_picture`, where somebody took the file away by hand.
+    """
+    if not picture.path.is_file():
+        raise DanqingError("unknown_picture", picture=picture.id)
     # A name that we made, and one of few kinds: what the file says of itself counts for nothing.
     return FileResponse(
         picture.path,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from danqing import database as db
 from danqing.api.secret_files import write_secret as write_secret
-from danqing.api.users import Users
+from danqing.api.users import API, Users
 
 LIMIT = 100
 """Sessions of one user; the oldest go first."""
@@ -37,6 +37,16 @@ class Session:
     agent: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """A login for which the disk had no room. `stamp` changes with the user's password."""
+
+    id: str
+    user: str
+    expires: float
+    stamp: str
+
+
 class Sessions:
     """Who is logged in. Safe to call from several threads.
 
@@ -48,7 +58,8 @@ class Sessions:
     def __init__(self, users: Users, seconds: float) -> None:
         self._users = users
         self.seconds = seconds
-        self._unwritten: dict[str, tuple[str, str, float]] = {}
+        self._unwritten: dict[str, Unwritten] = {}
+        users.on_end = self._end_unwritten
 
     def open(self, user: str, address: str = "", agent: str = "") -> str:
         """A new session of `user`; the token for the cookie."""
@@ -67,7 +78,7 @@ class Sessions:
             if not db.is_full(error):
                 raise
             # A full disk must not keep people out; they log in again after a restart.
-            self._unwritten[_key(token)] = (row[1], user, row[4])
+            self._unwritten[_key(token)] = Unwritten(row[1], user, row[4], self._users.stamp(user))
         return token
 
     def find(self, token: str) -> tuple[str, str] | None:
@@ -77,7 +88,16 @@ class Sessions:
         if row is not None:
             return row["id"], row["user"]
         held = self._unwritten.get(key)
-        return (held[0], held[1]) if held is not None and held[2] > now else None
+        return (held.id, held.user) if held is not None and self._holds(held, now) else None
+
+    def _holds(self, held: Unwritten, now: float) -> bool:
+        user = self._users.find(held.user)
+        open_to = user is not None and not user.disabled and user.role != API
+        return open_to and held.expires > now and held.stamp == self._users.stamp(held.user)
+
+    def _end_unwritten(self, user: str) -> None:
+        for key in [key for key, held in self._unwritten.items() if held.user == user]:
+            self._unwritten.pop(key, None)
 
     def user(self, token: str) -> str | None:
         """Whose session `token` is, None when there is none or it is over."""
@@ -98,8 +118,11 @@ class Sessions:
 
     def revoke(self, user: str, session_id: str) -> bool:
         """End one of a user's sessions by its id; whether there was one."""
-        sql, key = "DELETE FROM session WHERE user = ? AND id = ?", (user, session_id)
-        return self._users.database.write(lambda connection: connection.execute(sql, key).rowcount) > 0
+        held = [key for key, one in self._unwritten.items() if (one.user, one.id) == (user, session_id)]
+        for key in held:
+            self._unwritten.pop(key, None)
+        sql, row = "DELETE FROM session WHERE user = ? AND id = ?", (user, session_id)
+        return bool(held) or self._users.database.write(lambda connection: connection.execute(sql, row).rowcount) > 0
 
 
 def _key(token: str) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from danqing.api.secret_files import hand_over, write_secret
+from danqing.api.secret_files import alone, hand_over, write_secret
 from danqing.errors import DanqingError
 
 READ, DRAW, TRAIN, METRICS, ADMIN = "read", "draw", "train", "metrics", "admin"
@@ -62,7 +62,7 @@ class Tokens:
         """Make a token; its text, which is not kept, and its row.
 
         Raises:
-            DanqingError: `invalid_field`, for a scope that there is not or a name that is too long.
+            DanqingError: `invalid_field`, for a scope that there is not or a name that is too long; `cannot_write`.
         """
         wanted = tuple(dict.fromkeys(scopes))
         if not wanted or any(scope not in SCOPES for scope in wanted):
@@ -71,7 +71,7 @@ class Tokens:
             raise DanqingError("invalid_field", field="name", reason=f"at most {NAME_LIMIT} printable characters")
         secret = secrets.token_urlsafe(32)
         row = Token(secrets.token_hex(6), name, owner, wanted, time.time(), _digest(secret))
-        with self._lock:
+        with self._lock, alone(self._path.parent):
             self._read()
             self._rows[row.id] = row
             self._write()
@@ -91,9 +91,9 @@ class Tokens:
         """End a token; with `owner` only one of theirs.
 
         Raises:
-            DanqingError: `unknown_token`.
+            DanqingError: `unknown_token`, `cannot_write`.
         """
-        with self._lock:
+        with self._lock, alone(self._path.parent):
             self._read()
             row = self._rows.get(token_id)
             if row is None or owner not in (None, row.owner) or self._rows.pop(token_id, None) is None:
@@ -129,9 +129,14 @@ class Tokens:
         self._rows, self._seen = {row.id: row for row in found}, stamp
 
     def _write(self) -> None:
-        write_secret(self._path, json.dumps([asdict(row) for row in self._rows.values()]))
-        hand_over(self._path)
-        self._seen = None
+        try:
+            write_secret(self._path, json.dumps([asdict(row) for row in self._rows.values()]))
+            hand_over(self._path)
+        except OSError as error:
+            # What is on disk counts: it is read again.
+            raise DanqingError("cannot_write", path=str(self._path), reason=error.strerror or str(error)) from None
+        finally:
+            self._seen = None
 
 
 def _digest(secret: str) -> str:

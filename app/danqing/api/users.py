@@ -22,7 +22,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from danqing.api.admin_account import ADMIN, AdminAccount
-from danqing.api.secret_files import hand_over
+from danqing.api.secret_files import hand_over, make_folder
 from danqing.api.tokens import ADMIN as STEER
 from danqing.api.tokens import DRAW, METRICS, READ, TRAIN
 from danqing.database import Database, Row, SqlValue
@@ -81,18 +81,20 @@ class Users:
         self._database: Database | None = None
         self._hasher = PasswordHasher()
         self._nobody = ""
+        self.on_end: Callable[[str], None] = lambda name: None
+        """Told, in this process, that a user is logged out everywhere."""
 
     @property
     def database(self) -> Database:
         """The open file; made, and the sessions of an earlier version taken over, when it is first asked for.
 
         Raises:
-            DanqingError: `data_newer`, `data_broken`, `disk_full`.
+            DanqingError: `data_newer`, `data_broken`, `disk_full`, `cannot_write`.
         """
         with self._opening:
             if self._database is None:
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path = self._folder / "users.db"
+                make_folder(self._folder)
                 self._database = Database.open(path, MIGRATIONS)
                 for file in (path, *self._folder.glob(path.name + "-*")):
                     hand_over(file)
@@ -155,6 +157,7 @@ class Users:
         Raises:
             DanqingError: `unknown_user`, `last_admin`.
         """
+        self.on_end(name)
         self._change(name, "disabled", int(disabled))
 
     def remove(self, name: str) -> None:
@@ -169,6 +172,10 @@ class Users:
         sql = "UPDATE user SET removed = ?, hash = '', subject = NULL WHERE name = ?"
         self.database.write(lambda connection: connection.execute(sql, (time.time(), name)))
 
+    def removed(self) -> list[str]:
+        """Names that were taken away, in this process or another one."""
+        return [row["name"] for row in self.database.rows("SELECT name FROM user WHERE removed IS NOT NULL")]
+
     def limit(self, name: str, limits: Mapping[str, int | float | None]) -> None:
         """Set limits by their names in `LIMITS`; None is the settings' own.
 
@@ -177,6 +184,7 @@ class Users:
         """
         for field, value in limits.items():
             _check_limit(field, value)
+        for field, value in limits.items():
             self._change(name, field, value)
 
     def set_password(self, name: str, password: str) -> None:
@@ -196,6 +204,7 @@ class Users:
 
     def end_sessions(self, name: str) -> None:
         """Log a user out everywhere."""
+        self.on_end(name)
         self.database.write(lambda connection: connection.execute("DELETE FROM session WHERE user = ?", (name,)))
 
     def by_subject(self, subject: str) -> User | None:
@@ -211,8 +220,9 @@ class Users:
             data = self._folder.parent
             known = AdminAccount.exists(data) and AdminAccount(data).check(name, password) is not None
             return name if known and row is not None and not row["disabled"] else None
-        hashed = "" if row is None else row["hash"]
-        right = self._verified(hashed or self._decoy(), password)
+        # Made whoever comes first: the first name that is none must not take longer than one that is.
+        decoy, hashed = self._decoy(), "" if row is None else row["hash"]
+        right = self._verified(hashed or decoy, password)
         return name if row is not None and hashed and right and not row["disabled"] else None
 
     def stamp(self, name: str) -> str:
@@ -234,10 +244,7 @@ class Users:
         return self._nobody
 
     def _hashed(self, password: str) -> str:
-        if len(password) < PASSWORD_LEAST:
-            raise DanqingError("weak_password", least=PASSWORD_LEAST)
-        if len(password) > PASSWORD_MOST:
-            raise DanqingError("text_too_long", field="password", length=len(password), maximum=PASSWORD_MOST)
+        check_password(password)
         return self._hasher.hash(password.encode("utf-8", "replace"))
 
     def _change(self, name: str, column: str, value: SqlValue) -> None:
@@ -257,6 +264,17 @@ class Users:
 
 LEFT = "SELECT count(*) FROM user WHERE role = 'admin' AND disabled = 0"
 """Administrators who could still mend what somebody did."""
+
+
+def check_password(password: str) -> None:
+    """
+    Raises:
+        DanqingError: `weak_password`, `text_too_long`.
+    """
+    if len(password) < PASSWORD_LEAST:
+        raise DanqingError("weak_password", least=PASSWORD_LEAST)
+    if len(password) > PASSWORD_MOST:
+        raise DanqingError("text_too_long", field="password", length=len(password), maximum=PASSWORD_MOST)
 
 
 def plain(name: str) -> str:

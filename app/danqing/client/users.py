@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from danqing.api.users import ARTIST, Users, told
+from danqing.api.users import ARTIST, Users, one_form, told
+from danqing.errors import environment_language
 
 app = typer.Typer(name="user", help="Users: people and programs.", no_args_is_help=True, add_completion=False)
 
@@ -100,6 +101,27 @@ def logout(name: Name, data: DataFolder = Path("data")) -> None:
     """Log a user out everywhere."""
     users = Users(data)
     users.end_sessions(users.get(name).name)
+
+
+@app.command()
+def remove(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    data: DataFolder = Path("data"),
+) -> None:
+    """Take a user away for good: nobody gets the name again. Logins and tokens end at once; a running server, or the next start,
+    cancels jobs, puts pictures into the trash and deletes options, presets and pictures to train on."""
+    users = Users(data)
+    found = users.get(one_form(name))
+    if not yes:
+        zh = environment_language() == "zh"
+        asked = (
+            f"删除用户 {found.name}？此名字今后不能再用。"
+            if zh
+            else f"Remove {found.name}? Nobody can have the name again."
+        )
+        typer.confirm(asked, abort=True)
+    users.remove(found.name)
 
 
 def _password(stdin: bool) -> str:

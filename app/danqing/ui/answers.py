@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -33,6 +34,18 @@ async def body_of(request: Request) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DanqingError("invalid_field", field="body", reason="JSON object")
     return found
+
+
+def texts_of(wanted: Mapping[str, Any], name: str) -> list[str]:
+    """The texts of a list in a body; none where it is missing.
+
+    Raises:
+        DanqingError: `invalid_field`, for what is no list.
+    """
+    found = wanted.get(name, [])
+    if not isinstance(found, list):
+        raise DanqingError("invalid_field", field=name, reason="Input should be a valid list")
+    return [str(one) for one in found]
 
 
 def html(text: str) -> Response:

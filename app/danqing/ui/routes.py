@@ -23,7 +23,7 @@ from danqing.prompt.terms import has_chinese, matching
 from danqing.prompt.tokenizer import default_tokenizer
 from danqing.request import input_path
 from danqing.ui import browser, pages, service_settings, uploads
-from danqing.ui.answers import body_of, html, reader, require_admin
+from danqing.ui.answers import body_of, html, reader, require_admin, texts_of
 from danqing.ui.wording import translates
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Routes:
     async def pictures(self, request: Request) -> Response:
         """Deletes pictures or brings them back."""
         wanted = await body_of(request)
-        ids = [str(one) for one in wanted.get("ids", [])][:ZIP_MOST]
+        ids = texts_of(wanted, "ids")[:ZIP_MOST]
         act = self._shelf().restore if wanted.get("restore") else self._shelf().discard
         count = await asyncio.to_thread(act, self.context.owner_of(request), ids)
         return JSONResponse({"count": count})

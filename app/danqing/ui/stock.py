@@ -21,7 +21,7 @@ from danqing.library import chores
 from danqing.library.previews import ENDINGS, preview_of
 from danqing.library.whole import replace_whole
 from danqing.ui import pages_office
-from danqing.ui.answers import body_of, html, reader, require_admin
+from danqing.ui.answers import body_of, html, reader, require_admin, texts_of
 from danqing.ui.uploads import KINDS
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Stock:
             DanqingError: `invalid_field`, for unknown names, and where the licences were not accepted.
         """
         known = {row["name"]: row for row in chores.fetchable(self.context.data)}
-        names = [str(name) for name in wanted.get("names") or []]
+        names = texts_of(wanted, "names")
         if not names or any(name not in known for name in names):
             raise DanqingError("invalid_field", field="names", reason="one of " + ", ".join(known))
         if wanted.get("accepted") is not True:
