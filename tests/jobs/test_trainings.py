@@ -7,11 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 from danqing.errors import DanqingError
 from danqing.jobs.model import Job, JobState
@@ -22,6 +24,7 @@ from danqing.train.folder import create
 from danqing.train.progress import losses
 from danqing.train.recipe import TrainRequest
 
+from ..library import layouts
 from .support import Running, a_request, drive, until
 
 
@@ -170,6 +173,12 @@ def test_a_failure_is_named_and_may_be_resumed(training: Running, a_recipe: Reci
             assert over.state is JobState.FAILED
             assert over.error is not None
             assert over.error.code == "train_diverged"
+            await service.pause()
+            taken = await service.training.submit(a_recipe("fail"), owner="wang")
+            with pytest.raises(DanqingError, match="never overwritten"):
+                await service.training.resume(job.id, "li")
+            await service.cancel(taken.id)
+            await service.resume()
             again = await service.training.resume(job.id, "li")
             assert again.id != job.id
             assert (await service.wait(again.id)).state is JobState.DONE
@@ -204,6 +213,13 @@ def test_what_is_refused_before_it_waits(training: Running, a_recipe: Recipe, tm
             assert await refused(service, a_recipe(model="nothing.safetensors")) == "unknown_model"
             huge = a_recipe(method="dreambooth", batch_size=256, resolution=2048)
             assert await refused(service, huge) == "train_room"
+            if find_spec("bitsandbytes") is None:
+                assert await refused(service, a_recipe(optimizer="adamw8bit")) == "train_needs"
+            xl = service.data / "models" / "Stable-diffusion" / "xl.safetensors"
+            xl.parent.mkdir(parents=True, exist_ok=True)
+            save_file(layouts.tensors(layouts.SDXL), xl)
+            assert await refused(service, a_recipe(model="xl")) == "train_family"
+            xl.unlink()
             await service.training.submit(a_recipe(), owner="li")
             assert await refused(service, a_recipe()) == "train_name_taken"
             await service.training.submit(a_recipe("b"), owner="li")

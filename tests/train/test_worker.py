@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -10,11 +11,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from diffusers import StableDiffusionPipeline
 
+from danqing import torchvision_shim as torchvision_shim  # before diffusers
 from danqing.errors import DanqingError
-from danqing.train import files
+from danqing.train import files, trainer
 from danqing.train.folder import Training
 from danqing.train.progress import Recorder, losses, read
 
@@ -136,6 +141,36 @@ def test_samples_and_saves_are_told(root: Path) -> None:
     assert [row["event"] for row in told] == ["sample", "saved", "sample"]
     assert told[0]["files"] == ["samples/000001-0.png", "samples/000001-1.png"]
     assert all((training.path / name).is_file() for row in told for name in row.get("files", ()))
+
+
+@pytest.mark.parametrize(
+    "drawn", [{"sample_every": 1, "sample_prompts": ("a", "b")}, {"class_prompt": "a", "class_pictures": 5}]
+)
+def test_pictures_that_a_training_draws_give_way_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch, drawn: dict[str, object]
+) -> None:
+    """Each look at this clock takes a second: the training rests after its step, and after what it has drawn."""
+
+    def rests(fields: dict[str, object]) -> int:
+        seconds, slept = itertools.count(), list[float]()
+        clock = SimpleNamespace(monotonic=lambda: float(next(seconds)), sleep=slept.append)
+        monkeypatch.setattr(trainer, "time", clock)
+        training = begin(root, method="lora", steps=1, share=0.1, sample_steps=1, **fields)
+        training.busy.touch()
+        go_on(training, root)
+        return len(slept)
+
+    assert rests(drawn) > 2 * rests({}) > 0
+
+
+def test_no_memory_for_a_sample_has_a_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(StableDiffusionPipeline, "__call__", full)
+    with pytest.raises(DanqingError) as caught:
+        go_on(begin(root, method="lora", sample_every=1, sample_prompts=("a",)), root)
+    assert caught.value.code == "train_memory"
 
 
 def test_a_torn_line_is_cut_off_before_the_next(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from danqing.settings import Settings
 from danqing.train import folder, memory
 from danqing.train.data import report
 from danqing.train.folder import Training
-from danqing.train.recipe import TrainRequest
+from danqing.train.recipe import TrainRequest, check_optimizer
 from danqing.train.settings import Limits
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ class TrainAdmission:
         """What the training takes of the device.
 
         Raises:
-            DanqingError: what the library says of the model.
+            DanqingError: what the library says of the model; `train_family`, `train_needs`.
         """
+        check_optimizer(recipe)
         found = memory.estimate_for(self._data, recipe)
         return Need(found.bytes, dict(found.parts), *self._room())
 
@@ -94,14 +95,14 @@ class TrainAdmission:
 
         Raises:
             DanqingError: `disk_full`, `train_no_pictures` and what else is wrong with the data, `train_name_taken`, `train_room`,
-                or what the library says of the model.
+                or what `need` refuses.
         """
         free = free_mb(self._data)
         if free < self._settings.get_int("disk_reserve_mb"):
             raise DanqingError("disk_full", free_mb=free)
         checkpoint = self._library.resolve(recipe.model)
         recipe = recipe.model_copy(update={"model": checkpoint.name})
-        self._check_name(recipe)
+        self.check_name(recipe)
         need = self.need(recipe)
         if not need.fits:
             raise DanqingError(
@@ -112,8 +113,12 @@ class TrainAdmission:
             raise found.fatal
         return recipe, folder.create(self._data, recipe)
 
-    def _check_name(self, recipe: TrainRequest) -> None:
-        """Of two trainings that wait, the second would find its name taken at the end of the first."""
+    def check_name(self, recipe: TrainRequest) -> None:
+        """Of two trainings that wait, the second would find its name taken at the end of the first.
+
+        Raises:
+            DanqingError: `train_name_taken`.
+        """
         wanted = folder.targets(self._data, recipe)
         for live in self._board.jobs():
             other = Training(self._data / "training" / live.job.request.training)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -71,24 +71,24 @@ class Painter:
         return found
 
 
-def sampled(painter: Painter, method: Method, resolution: int) -> list[bytes]:
-    """The recipe's sample prompts as PNGs, seeds from the recipe's on."""
+def sampled(painter: Painter, method: Method, resolution: int) -> Iterator[bytes]:
+    """The recipe's sample prompts as PNGs, seeds from the recipe's on. One at a time: the memory was sized for the training."""
     recipe = method.recipe
-    prompts = [prompt.replace("[name]", recipe.word) for prompt in recipe.sample_prompts]
     method.train(False)
     try:
-        pictures = painter.draw(
-            method.encode,
-            prompts,
-            [recipe.seed + index for index in range(len(prompts))],
-            (resolution, resolution),
-            recipe.sample_steps,
-            recipe.sample_guidance,
-            recipe.sample_negative,
-        )
+        for index, prompt in enumerate(recipe.sample_prompts):
+            (picture,) = painter.draw(
+                method.encode,
+                [prompt.replace("[name]", recipe.word)],
+                [recipe.seed + index],
+                (resolution, resolution),
+                recipe.sample_steps,
+                recipe.sample_guidance,
+                recipe.sample_negative,
+            )
+            yield png(picture)
     finally:
         method.train(True)
-    return [png(picture) for picture in pictures]
 
 
 def png(picture: Image.Image) -> bytes:

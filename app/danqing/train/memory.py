@@ -18,7 +18,7 @@ from danqing.library.index import Library
 from danqing.library.keys import EMA, UNET, VAE
 from danqing.library.shapes import Shapes, TextShape, UnetShape
 from danqing.library.weights import open_weights
-from danqing.train.recipe import TrainRequest
+from danqing.train.recipe import TrainRequest, check_model
 
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
@@ -78,7 +78,7 @@ def estimate_for(root: Path, recipe: TrainRequest) -> Estimate:
     """For a training on a checkpoint of the data root, a file or a folder.
 
     Raises:
-        DanqingError: `unknown_model`, `no_model`, `model_broken`, `model_unsafe`.
+        DanqingError: `unknown_model`, `no_model`, `model_broken`, `model_unsafe`, `train_family`.
     """
     checkpoint = Library(root).resolve(recipe.model)
     weights = open_weights(checkpoint.filename)
@@ -86,6 +86,7 @@ def estimate_for(root: Path, recipe: TrainRequest) -> Estimate:
         architecture = recognise_folder(checkpoint.name, weights)
     else:
         architecture = recognise(checkpoint.name, weights.shapes, checkpoint.config)
+    check_model(recipe, checkpoint.name, architecture.family, architecture.unet.in_channels, bool(weights.configs))
     return _estimate(recipe, weights.shapes, architecture, recipe.resolution or checkpoint.native_size)
 
 

@@ -11,10 +11,9 @@ from torch import nn
 
 from danqing.engine.models import Model, TextEncoder, load
 from danqing.engine.schedules import linear_alphas
-from danqing.errors import DanqingError
 from danqing.library.index import Library
 from danqing.library.weights import is_folder_model
-from danqing.train.recipe import Precision, TrainRequest
+from danqing.train.recipe import Precision, TrainRequest, check_model
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -65,29 +64,13 @@ def open_networks(root: Path, recipe: TrainRequest, device: torch.device) -> Net
     checkpoint = library.hashed(library.resolve(recipe.model))
     half = DTYPES[recipe.precision]
     whole = recipe.method == "dreambooth"
-    if whole and is_folder_model(checkpoint.filename):
-        reason = "a whole checkpoint is made from a single file only; convert the folder first, or train a LoRA"
-        raise DanqingError("train_family", name=checkpoint.name, reason=reason)
     model = load(checkpoint, device, torch.float32 if whole else half, library.sha256_of)
-    check_family(model)
+    check_model(recipe, checkpoint.name, model.family, model.in_channels, is_folder_model(checkpoint.filename))
     if whole:
         frozen = [model.vae] if recipe.train_text_encoder else [model.vae, model.text]
         for module in frozen if half != torch.float32 else ():
             module.to(half)
     return Networks(model, device, linear_alphas(*model.architecture.betas).float())
-
-
-def check_family(model: Model) -> None:
-    """
-    Raises:
-        DanqingError: `train_family`, for what is neither SD 1.x nor 2.x or draws from more than text.
-    """
-    if model.family not in ("sd1", "sd2"):
-        reason = f"it is of the family {model.family}; checkpoints of SD 1.x and 2.x can be"
-        raise DanqingError("train_family", name=model.checkpoint.name, reason=reason)
-    if model.in_channels != 4:
-        reason = "it draws from more than a text (inpainting, depth or instruct-pix2pix)"
-        raise DanqingError("train_family", name=model.checkpoint.name, reason=reason)
 
 
 def checkpointed(module: Any) -> None:

@@ -194,6 +194,26 @@ def parsed(fields: Mapping[str, Any]) -> TrainRequest:
         raise DanqingError("invalid_field", field=where, reason=first["msg"].removeprefix("Value error, ")) from None
 
 
+def check_model(recipe: TrainRequest, name: str, family: str, in_channels: int, is_folder: bool) -> None:
+    """
+    Args:
+        name: of the checkpoint, whose UNet reads latents of `in_channels`.
+        is_folder: it lies in diffusers' layout.
+
+    Raises:
+        DanqingError: `train_family`, for what is neither SD 1.x nor 2.x, draws from more than text, or cannot be the result.
+    """
+    reason = ""
+    if recipe.method == "dreambooth" and is_folder:
+        reason = "a whole checkpoint is made from a single file only; convert the folder first, or train a LoRA"
+    elif family not in ("sd1", "sd2"):
+        reason = f"it is of the family {family}; checkpoints of SD 1.x and 2.x can be"
+    elif in_channels != 4:
+        reason = "it draws from more than a text (inpainting, depth or instruct-pix2pix)"
+    if reason:
+        raise DanqingError("train_family", name=name, reason=reason)
+
+
 def check_optimizer(recipe: TrainRequest) -> None:
     """
     Raises:

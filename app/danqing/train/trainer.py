@@ -82,7 +82,10 @@ class Trainer:
                 self._save()
                 self._say({"event": "paused"})
                 return False
-            self._one()
+            try:
+                self._one()
+            except torch.OutOfMemoryError:
+                raise DanqingError("train_memory", step=self.step) from None
         self._save()
         return True
 
@@ -106,16 +109,14 @@ class Trainer:
         count = self.recipe.gradient_accumulation
         rate = self.optimizing.rate
         torch.manual_seed(self.recipe.seed + self.step)
-        try:
-            losses = [self._batch(self.step * count + part) / count for part in range(count)]
-            self.optimizing.step()
-        except torch.OutOfMemoryError:
-            raise DanqingError("train_memory", step=self.step + 1) from None
+        losses = [self._batch(self.step * count + part) / count for part in range(count)]
+        self.optimizing.step()
         self.step += 1
         spent = time.monotonic() - began
         self.seconds += spent
         self._say({"loss": round(sum(losses), 6), "rate": rate, "seconds": round(self.seconds, 3)})
-        self._between(spent)
+        self._between()
+        self._give_way(spent)
 
     def _batch(self, number: int) -> float:
         """One forward and backward of pictures, and one of the model's own where there are any."""
@@ -163,24 +164,30 @@ class Trainer:
             self.optimizing.backward(loss / self.recipe.gradient_accumulation)
         return found
 
-    def _between(self, spent: float) -> None:
-        """What is due after a step: samples, a saved state, and rest while somebody draws."""
+    def _between(self) -> None:
+        """What is due after a step: samples, a saved state."""
         recipe = self.recipe
         if recipe.sample_prompts and recipe.sample_every and self.step % recipe.sample_every == 0:
             self._sample()
         if recipe.save_every and self.step % recipe.save_every == 0 and self.step < recipe.steps:
             self._save()
             self._say({"event": "saved"})
-        rest = time.monotonic() + spent * (1 / recipe.share - 1)
+
+    def _give_way(self, spent: float) -> None:
+        """Rest, after so many seconds of the device's time, while somebody draws."""
+        rest = time.monotonic() + spent * (1 / self.recipe.share - 1)
         while self.training.busy.exists() and time.monotonic() < rest and not self._stopped():
             time.sleep(min(0.05, max(0.0, rest - time.monotonic())))
 
     def _sample(self) -> None:
+        names: list[str] = []
+        began = time.monotonic()
         with self.optimizing.averaged():
-            pictures = sampled(self._painter, self.method, self.index.resolution)
-        names = [f"samples/{self.step:06}-{number}.png" for number in range(len(pictures))]
-        for name, content in zip(names, pictures, strict=True):
-            self._write(self.training.path / name, content)
+            for number, content in enumerate(sampled(self._painter, self.method, self.index.resolution)):
+                names.append(f"samples/{self.step:06}-{number}.png")
+                self._write(self.training.path / names[-1], content)
+                self._give_way(time.monotonic() - began)
+                began = time.monotonic()
         self._say({"event": "sample", "files": names})
 
     # -- what is kept --
@@ -252,7 +259,9 @@ class Trainer:
             if self._stopped():
                 self._say({"event": "paused"})
                 raise StoppedError
+            began = time.monotonic()
             self._draw_class([(number, prompts[number]) for number in wanted[start : start + CLASS_BATCH]])
+            self._give_way(time.monotonic() - began)
         return Latents(self.networks, [Item(p, t) for p, t in zip(paths, prompts, strict=True)], flip=False)
 
     def _draw_class(self, rows: Sequence[tuple[int, str]]) -> None:

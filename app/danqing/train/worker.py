@@ -81,6 +81,8 @@ class _Work:
         self._train(index)
 
     def _train(self, index: Any) -> None:
+        import torch
+
         from danqing.engine.build import choose_device
         from danqing.train.networks import open_networks
         from danqing.train.results import finish
@@ -93,6 +95,8 @@ class _Work:
             trainer = Trainer(training, networks, index, lambda: self._stop)
         except StoppedError:
             return
+        except torch.OutOfMemoryError:  # while it drew its own pictures
+            raise DanqingError("train_memory", step=0) from None
         if trainer.run():
             finish(trainer, self._root, _peak(networks.device.type))
 
