@@ -12,10 +12,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from danqing.engine.models import state_of
 from danqing.errors import DanqingError
 from danqing.library.architecture import recognise
+from danqing.library.embeddings import Embeddings
 from danqing.library.header import read_header
 from danqing.library.index import Library
+from danqing.library.networks import Networks
+from danqing.library.previews import Previews
 
 from ..engine import tiny
 
@@ -42,6 +46,49 @@ def test_files_are_found_in_natural_order_without_a_restart(tmp_path: Path) -> N
     assert names(library) == ["b9.safetensors", "b10.safetensors", "sub/a.safetensors"]
     (tmp_path / "models/Stable-diffusion/b9.safetensors").unlink()
     assert names(library) == ["b10.safetensors", "sub/a.safetensors"]
+
+
+def test_a_link_is_a_checkpoint_of_its_own(tmp_path: Path) -> None:
+    put(tmp_path, "a.safetensors")
+    (tmp_path / "models/Stable-diffusion/b.safetensors").symlink_to("a.safetensors")
+    library = Library(tmp_path)
+    for _ in range(2):
+        assert names(library) == ["a.safetensors", "b.safetensors"]
+        assert library.resolve("b").filename.name == "b.safetensors"
+        library.hashed(library.resolve("a"))
+    assert library.resolve("b").sha256 == library.resolve("a").sha256 is not None
+
+
+def test_a_yaml_may_come_and_go(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.safetensors")
+    library = Library(tmp_path)
+    library.hashed(library.resolve("a"))
+    bare = state_of(library.resolve("a"))
+    assert library.resolve("a").config is None
+    path.with_suffix(".yaml").write_text("model: {}")
+    assert library.resolve("a").config == path.with_suffix(".yaml")
+    described = state_of(library.resolve("a"))
+    os.utime(path.with_suffix(".yaml"), ns=(1, 1))
+    assert len({bare, described, state_of(library.resolve("a"))}) == 3  # each is read anew where it is drawn with
+    path.with_suffix(".yaml").unlink()
+    assert library.resolve("a").config is None
+
+
+def test_links_in_a_circle_and_pipes_hold_nothing_up(tmp_path: Path) -> None:
+    """Two links to their own folder are 2 ** 40 ways to walk; a pipe that nobody writes to is never read to its end."""
+    for folder, name in (
+        ("models/Lora", "x.safetensors"),
+        ("embeddings", "x.pt"),
+        ("models/Stable-diffusion", "x.ckpt"),
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        os.mkfifo(tmp_path / folder / name)
+        for link in ("one", "two"):
+            (tmp_path / folder / link).symlink_to(".")
+    assert names(Library(tmp_path)) == []
+    assert Networks(tmp_path).loras() == []
+    assert Embeddings(tmp_path).all() == []
+    assert Previews(lambda: [tmp_path / "models"], lambda: []).find("x") is None
 
 
 def test_a_checkpoint_answers_to_all_its_names(tmp_path: Path) -> None:

@@ -130,6 +130,13 @@ class Model:
 Hash = Callable[[Path], str]
 
 
+def state_of(checkpoint: Checkpoint) -> tuple[str, int, str]:
+    """Path, time of the last change, and that of the YAML beside it: what tells one state of a checkpoint from another."""
+    stamp = stamp_of(checkpoint.filename)
+    beside = stamp_of(checkpoint.config) if checkpoint.config else None
+    return str(checkpoint.filename), stamp[2] if stamp else 0, str(beside[2]) if beside else ""
+
+
 def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha256_of: Hash | None = None) -> Model:
     """Read and build a checkpoint, all networks in `dtype`.
 
@@ -139,7 +146,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha25
     Raises:
         DanqingError: `model_broken` with the reason, `model_unsafe`.
     """
-    stamp = stamp_of(checkpoint.filename)
+    key = ":".join(str(one) for one in state_of(checkpoint))
     weights = open_weights(checkpoint.filename)
     files = [piece.path for piece in weights.pieces]
     Thread(target=read_ahead, args=(files,), name="read-ahead", daemon=True).start()
@@ -166,7 +173,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha25
         latent_rgb=_latent_rgb(weights.metadata, architecture.family),
         hashed=_hash(checkpoint.filename, checkpoint.sha256, sha256_of),
         prediction=architecture.prediction or measured_prediction(parts["unet"]),
-        key=f"{checkpoint.filename}:{stamp[2] if stamp else 0}",
+        key=key,
     )
 
 

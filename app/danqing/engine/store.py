@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from danqing.engine.calls import Load
-from danqing.engine.models import ExternalVae, Model, load_vae
+from danqing.engine.models import ExternalVae, Model, load_vae, state_of
 from danqing.engine.parking import Parking
 from danqing.library.index import Checkpoint, stamp_of
 
@@ -26,7 +26,8 @@ VAES = 4
 """External VAEs kept; each has a tenth of a checkpoint's size."""
 
 Key = tuple[str, int, str]
-"""Path and modification time: a file that was replaced on disk is another. Of a VAE also what it was built for."""
+"""Path and modification time: a file that was replaced on disk is another. Of a checkpoint also its YAML's, of a VAE what it was
+built for."""
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ class ModelStore:
     def acquire(self, wanted: Load | Checkpoint) -> Future[Any]:
         """The model, now or later. Every successful `acquire` is matched by a `release`."""
         call = wanted if isinstance(wanted, Load) else Load(wanted)
-        key = _key(call.checkpoint.filename)
+        key = state_of(call.checkpoint)
         with self._lock:
             future = self._models.get(key)
             if future is None or (future.done() and future.exception() is not None):
@@ -194,11 +195,7 @@ def _in_thread(run: Callable[[], T]) -> Future[T]:
     return future
 
 
-def _key(path: Path) -> Key:
-    stamp = stamp_of(path)
-    return str(path), stamp[2] if stamp else 0, ""
-
-
 def _vae_key(path: Path, model: Model) -> Key:
-    unet = model.unet
-    return (*_key(path)[:2], f"{model.architecture.scale} {unet.device} {unet.dtype} {model.architecture.vae.groups}")
+    unet, stamp = model.unet, stamp_of(path)
+    wanted = f"{model.architecture.scale} {unet.device} {unet.dtype} {model.architecture.vae.groups}"
+    return str(path), stamp[2] if stamp else 0, wanted

@@ -8,11 +8,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from danqing.errors import DanqingError
 from danqing.library.embedding_files import Contents, read_embedding
 from danqing.library.hashes import HashCache, Stamp
+from danqing.library.walking import walk
 from danqing.prompt.tokenizer import tokenizer_of
 from danqing.prompt.triggers import Triggers
 
@@ -142,6 +144,8 @@ class Embeddings:
             stat = path.stat()
         except OSError:
             return
+        if not S_ISREG(stat.st_mode):
+            return
         stamp = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
         found = known[stamp] if stamp in known else _read(path, stamp)
         self._known[stamp] = found
@@ -161,10 +165,10 @@ def _read(path: Path, stamp: Stamp) -> Embedding | DanqingError | None:
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
     """Folders below `root` with their files that may be embeddings; what is named `x.preview.png` is a card's picture."""
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in walk(root):
         folders.sort()
         yield (
-            folder,
+            str(folder),
             sorted(
                 name
                 for name in names

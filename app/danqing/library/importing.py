@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 import danqing
 from danqing.errors import DanqingError
+from danqing.library.walking import walk
 from danqing.options import DrawOptions
 
 FOLDERS: Mapping[str, str] = {
@@ -128,15 +128,9 @@ def _folders(source: Path, config: Mapping[str, Any]) -> dict[Path, str]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    seen: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
+    for here, folders, names in walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
-        yield from (Path(here) / name for name in sorted(names) if name not in IGNORED and not name.startswith("."))
+        yield from (here / name for name in sorted(names) if name not in IGNORED and not name.startswith("."))
 
 
 def _link(path: Path, target: Path, folder: str, source: Path, done: Imported) -> None:

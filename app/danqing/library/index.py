@@ -14,12 +14,14 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import danqing
 from danqing.errors import DanqingError
 from danqing.library.hashes import HashCache, Stamp
 from danqing.library.shapes import towers
+from danqing.library.walking import walk
 from danqing.library.weights import FOLDER_PARTS, Weights, is_folder_model, open_weights, part_files
 
 MINI = Path(danqing.__file__).parent / "mini" / "weights" / "danqing-mini.safetensors"
@@ -85,7 +87,7 @@ class Library:
         self.folders = (self.folder, data / "models" / "diffusers")
         self._hashes = HashCache(data / "cache" / "hashes")
         self._lock = threading.Lock()
-        self._known: dict[Stamp, Checkpoint] = {}
+        self._known: dict[tuple[Path, Stamp], Checkpoint] = {}
 
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints, in natural order folder by folder, the miniature model last."""
@@ -167,21 +169,22 @@ class Library:
             return
         self._hashes.put(stamp, sha256)
         with self._lock:
-            self._known.pop(stamp, None)
+            for key in [key for key in self._known if key[1] == stamp]:
+                del self._known[key]
 
     def _describe(self, name: str, path: Path) -> Checkpoint | None:
-        key = stamp_of(path)
-        if key is None:
+        stamp = stamp_of(path)
+        if stamp is None:
             return None
+        # By its name as well: a link is a checkpoint of its own. A YAML may come or go while the file stays.
+        key, config = (path, stamp), _config_of(path)
         with self._lock:
             known = self._known.get(key)
-        sha256 = known.sha256 if known else None
-        if known is not None and sha256 is not None:
+        if known is not None and known.config != config:
+            known = None
+        if known is not None and known.sha256 is not None:
             return known
-        sha256 = self._hashes.get(key)
-        if known is None:
-            known = _inspect(name, path)
-        known = replace(known, sha256=sha256)
+        known = replace(known or _inspect(name, path, config), sha256=self._hashes.get(stamp))
         with self._lock:
             self._known[key] = known
         return known
@@ -226,14 +229,7 @@ def models_below(root: Path, extensions: tuple[str, ...] = EXTENSIONS, vaes: boo
 
 def _walk(root: Path, extensions: tuple[str, ...], vaes: bool) -> Iterator[tuple[Path, list[str]]]:
     """Every folder with the names of the models in it; a diffusers' folder is a model and is not walked into."""
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        here = Path(folder)
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
+    for here, folders, files in walk(root):
         models = {name for name in folders if is_folder_model(here / name)}
         folders[:] = [name for name in folders if name not in models]
         names = [n for n in files if n.lower().endswith(extensions) and (vaes or ".vae." not in n.lower())]
@@ -250,17 +246,23 @@ def main_file(path: Path) -> Path:
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """The stamp of a file as it is now, None when there is none."""
+    """The stamp of a file as it is now, None when there is no file."""
     try:
         stat = main_file(path).stat()
     except (OSError, DanqingError):
         return None
+    if not S_ISREG(stat.st_mode):
+        return None  # a pipe would be waited for
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns
 
 
-def _inspect(name: str, path: Path) -> Checkpoint:
-    config = path.with_suffix(".yaml")
-    config = config if config.is_file() else path.with_suffix(".yml")
+def _config_of(path: Path) -> Path | None:
+    """The YAML beside a file."""
+    beside = (path.with_suffix(ending) for ending in (".yaml", ".yml"))
+    return next((config for config in beside if config.is_file() and not path.is_dir()), None)
+
+
+def _inspect(name: str, path: Path, config: Path | None) -> Checkpoint:
     try:
         weights = open_weights(path)
     except DanqingError:
@@ -269,8 +271,8 @@ def _inspect(name: str, path: Path) -> Checkpoint:
         name=name,
         filename=path,
         sha256=None,
-        config=config if config.is_file() and path.is_file() else None,
-        native_size=_native_size(weights, config.is_file()),
+        config=config,
+        native_size=_native_size(weights, config is not None),
         license=weights.metadata.get("modelspec.license", ""),
     )
 

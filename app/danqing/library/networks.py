@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from danqing.errors import DanqingError
 from danqing.library.hashes import HashCache, Stamp
 from danqing.library.header import read_header
+from danqing.library.walking import walk
 
 FOLDERS = {"lora": ("Lora", "LyCORIS"), "hypernet": ("hypernetworks",)}
 EXTENSIONS = {"lora": (".safetensors", ".pt", ".ckpt"), "hypernet": (".pt",)}
@@ -128,8 +129,8 @@ class Networks:
         for folder in FOLDERS[kind]:
             root = self._models / folder
             found = [
-                Path(directory, name)
-                for directory, _, names in os.walk(root, followlinks=True)
+                directory / name
+                for directory, _, names in walk(root)
                 for name in names
                 if name.lower().endswith(EXTENSIONS[kind])
             ]
@@ -139,6 +140,8 @@ class Networks:
         try:
             stat = path.stat()
         except OSError:
+            return None
+        if not S_ISREG(stat.st_mode):
             return None
         stamp = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
         with self._lock:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from danqing.library.walking import walk
+
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 COVERS = "ssmd_cover_images"
 THUMBNAIL = "modelspec.thumbnail"
@@ -63,7 +65,7 @@ class Previews:
 
     def _look(self) -> None:
         # Times are taken before the listing: what comes in between is seen at the next look.
-        folders = [folder for root in self._roots() for folder, _, _ in os.walk(root, followlinks=True)]
+        folders = [str(folder) for root in self._roots() for folder, _, _ in walk(root)]
         self._folders = {folder: _changed(folder) for folder in (*map(str, self._roots()), *folders)}
         found = (preview_of(model) for model in self._models())
         self._found = {str(path): path for path in found if path is not None}
