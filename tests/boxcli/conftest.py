@@ -26,6 +26,9 @@ class Service:
     known: dict[str, str] = field(default_factory=dict)
     plain: int = 0
     """Requests without a token; IMDSv1 asks so."""
+    token: str = TOKEN
+    failing: bool = False
+    """No token is given out, as under load."""
 
 
 @pytest.fixture
@@ -35,10 +38,11 @@ def imds() -> Iterator[Service]:
     class Handler(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
             asked = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds")
-            self._answer(200 if self.path == "/latest/api/token" and asked else 400, TOKEN)
+            status = 503 if service.failing else 200 if self.path == "/latest/api/token" and asked else 400
+            self._answer(status, service.token)
 
         def do_GET(self) -> None:
-            if self.headers.get("X-aws-ec2-metadata-token") != TOKEN:
+            if self.headers.get("X-aws-ec2-metadata-token") != service.token:
                 service.plain += 1
                 self._answer(401, "")
                 return

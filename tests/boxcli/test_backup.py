@@ -16,8 +16,11 @@ from danqing.box import backup
 from danqing.box.errors import BoxError
 from danqing.box.places import Places
 from danqing.database import Database
+from danqing.gallery import presets
 from danqing.jobs.store import MIGRATIONS, DataLock
 from tests.boxcli.conftest import box, well
+
+OWN_TEXTS = ("styles/li.csv", "styles.csv", "wildcards/colours.txt", "blocklist.txt")
 
 
 @pytest.fixture
@@ -29,6 +32,10 @@ def used(places: Places) -> Places:
         (data / "outputs/txt2img-images/2026-11-24" / name).write_bytes(name.encode() * 100)
     (data / "outputs/half.png.part").write_bytes(b"half")
     (data / "settings.toml").write_text("limit_steps = 60\n")
+    presets.save(data, "li", "mine", {"steps": 7})
+    for name in OWN_TEXTS:
+        (data / name).parent.mkdir(exist_ok=True)
+        (data / name).write_text(name)
     (data / "models/Lora").mkdir(parents=True)
     (data / "models/Lora/mine.safetensors").write_bytes(b"weights")
     (data / "secrets").mkdir()
@@ -61,7 +68,7 @@ def jobs(path: Path) -> list[str]:
 
 def test_what_is_saved_comes_back(used: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "backup.tar.gz"
-    assert "4 files" in well("backup", str(file))
+    assert f"{5 + len(OWN_TEXTS)} files" in well("backup", str(file))
     assert file.stat().st_mode & 0o777 == 0o600
     monkeypatch.setenv("DANQING_BOX_ROOT", str(tmp_path / "other"))
     well("restore", str(file))
@@ -69,6 +76,8 @@ def test_what_is_saved_comes_back(used: Places, tmp_path: Path, monkeypatch: pyt
     assert jobs(data / "danqing.db") == ["one"]
     assert (data / "outputs/txt2img-images/2026-11-24/a.png").read_bytes() == b"a.png" * 100
     assert (data / "settings.toml").read_text() == "limit_steps = 60\n"
+    assert presets.load(data, "li", "mine") == {"steps": 7}
+    assert [(data / name).read_text() for name in OWN_TEXTS] == [*OWN_TEXTS]
     assert not (data / "models").exists()
     assert not (data / "secrets").exists()
     assert (data / "danqing.db").stat().st_mode & 0o777 == 0o600

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -97,6 +98,16 @@ def test_whatever_happens_begins_the_count_anew(places: Places, app: App, event:
     assert switch.times == 1
 
 
+def test_a_clock_that_is_set_is_no_time_without_a_job(
+    places: Places, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch, clock = Switch(), time.time
+    idle.check(places, app.client, 20, switch)
+    monkeypatch.setattr(time, "time", lambda: clock() + 24 * 3600)
+    idle.check(places, app.client, 20, switch)
+    assert switch.times == 0
+
+
 def test_never_in_the_first_minutes(places: Places, app: App) -> None:
     switch = Switch()
     for minute in range(idle.LEAST_UP_MINUTES):
@@ -147,6 +158,17 @@ def test_a_notice_holds_the_queue_and_waits_for_what_is_drawn(
     assert seen == [True]
     assert stopped == [("systemctl", "stop", "danqing.target")]
     assert imds.plain == 0
+
+
+def test_a_metadata_service_that_fails_for_a_moment_is_asked_again(imds: Service) -> None:
+    """Tokens end after hours: a watcher that got no new one at once must not miss the notice for ever."""
+    metadata = Metadata(imds.url)
+    imds.known["meta-data/spot/instance-action"] = '{"action": "stop", "time": "T"}'
+    assert spot.notice_of(metadata) == "stop at T"
+    imds.token, imds.failing = "another token", True
+    assert [spot.notice_of(metadata) for _ in range(3)] == [None] * 3
+    imds.failing = False
+    assert spot.notice_of(metadata) == "stop at T"
 
 
 def test_what_is_not_done_in_time_is_left_for_the_next_start(places: Places, app: App) -> None:

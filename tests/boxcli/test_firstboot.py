@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from danqing.api.auth import AdminAccount, WithMachine
-from danqing.box import firstboot, password, volume
+from danqing.box import firstboot, password, tools, volume
 from danqing.box.errors import BoxError
 from danqing.box.metadata import Metadata
 from danqing.box.places import Places
@@ -40,6 +40,21 @@ def test_no_secret_is_told(places: Places, capfd: pytest.CaptureFixture[str]) ->
     told = output + "".join(capfd.readouterr())
     told += "".join(file.read_text() for file in (places.status, places.report, places.done, places.local_env))
     assert not any(secret in told for secret in secrets)
+
+
+@needs_root
+def test_a_link_in_the_place_of_the_secrets_gives_nothing_away(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data folder is the service's: what it lays there must not have root hand it the system's files at the next boot."""
+    well("firstboot")
+    system = tmp_path / "etc"
+    (places.data / "secrets").rename(system)
+    (places.data / "secrets").symlink_to(system)
+    (system / "shadow").write_text("root:x")
+    monkeypatch.setattr(tools, "owner_of", lambda user: (12345, 12345))
+    well("firstboot")
+    assert (system / "shadow").stat().st_uid == 0
 
 
 def test_a_second_boot_makes_nothing_anew(places: Places) -> None:

@@ -3,6 +3,7 @@ their meaning, redirects, floods."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -32,6 +33,11 @@ INSIDE = [
     "::ffff:169.254.169.254",
     "2002:a9fe:a9fe::1",
     "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::1",
+    "::a9fe:a9fe",
+    "::ffff:0:a9fe:a9fe",
+    "fec0::1",
+    "192.0.0.8",
     "x",
 ]
 
@@ -113,3 +119,35 @@ def test_no_redirect_and_no_flood(site: tuple[str, list[str]], monkeypatch: pyte
             remote.fetched(base + path, lambda host, port: ["127.0.0.1"])
         assert caught.value.code == "url_refused"
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    "greeting", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b"\x16"]
+)
+def test_a_server_that_never_comes_to_an_end_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, greeting: bytes
+) -> None:
+    """A byte now and then, in the handshake, the head or the body: every read is short, the whole would last for ever."""
+    monkeypatch.setattr(remote, "SECONDS", 0.3)
+    monkeypatch.setattr(remote, "is_public", lambda address: address == "127.0.0.1")
+    gone = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setitem(remote.PORTS, scheme, listener.getsockname()[1])
+
+        def drip() -> None:
+            there, _ = listener.accept()
+            with there, contextlib.suppress(OSError):
+                there.sendall(greeting)
+                while not gone.wait(0.02):
+                    there.sendall(b"x")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        with pytest.raises(DanqingError) as caught:
+            remote.fetched(f"{scheme}://picture.example/x.png", lambda host, port: ["127.0.0.1"])
+        gone.set()
+        thread.join()
+    assert caught.value.code == "url_refused"
+    if scheme == "http" and greeting[:1] == b"H":
+        assert caught.value.params["reason"] == "it takes too long"

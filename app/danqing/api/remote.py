@@ -11,6 +11,7 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import SplitResult, urlsplit
@@ -23,6 +24,12 @@ SECONDS = 20.0
 BYTES = 64 * 2**20
 PIECE = 2**16
 PORTS = {"http": 80, "https": 443}
+
+AROUND_IPV4 = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
+"""Networks whose addresses end with an IPv4 address: compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052)."""
+
+INSIDE = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "fec0::/10", "64:ff9b:1::/48", "5f00::/16")))
+"""Networks that not every Python knows to be nobody's outside: protocol assignments, site-local, local NAT64, segment routing."""
 
 Resolver = Callable[[str, int], list[str]]
 Public = Callable[[str], bool]
@@ -80,13 +87,21 @@ def _asked(
 ) -> Iterator[http.client.HTTPResponse]:
     parts = _parts(url, any_port=method == "POST")
     connection = _Pinned(parts, _public(parts, url, resolve, public))
+    # A server that sends a byte now and then keeps every single read short: the clock of the whole cuts it off.
+    clock = threading.Timer(SECONDS, connection.cut)
+    clock.daemon = True
+    clock.start()
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request(method, path, body, {"User-Agent": "danqing", **headers})
         yield connection.getresponse()
+        if connection.late:  # what was read until then is half of it
+            raise TimeoutError
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _refused(url, str(error)[:100] or type(error).__name__) from None
+        reason = "it takes too long" if connection.late else str(error)[:100] or type(error).__name__
+        raise _refused(url, reason) from None
     finally:
+        clock.cancel()
         connection.close()
 
 
@@ -121,18 +136,18 @@ def _public(parts: SplitResult, url: str, resolve: Resolver, public: Public) -> 
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the open internet, also when it wraps another one (mapped, 6to4, NAT64)."""
+    """Whether an IP address belongs to the open internet, also when it wraps another one (mapped, 6to4, NAT64 and others)."""
     try:
         parsed = ipaddress.ip_address(address.split("%")[0])
     except ValueError:
         return False
     if parsed.version == 6:
         inner = parsed.ipv4_mapped or parsed.sixtofour
-        if parsed in ipaddress.ip_network("64:ff9b::/96"):
+        if any(parsed in net for net in AROUND_IPV4):
             inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-    return parsed.is_global and not parsed.is_multicast
+    return parsed.is_global and not parsed.is_multicast and not any(parsed in net for net in INSIDE)
 
 
 class _Pinned(http.client.HTTPConnection):
@@ -142,11 +157,24 @@ class _Pinned(http.client.HTTPConnection):
         assert parts.hostname is not None
         super().__init__(parts.hostname, parts.port or PORTS[parts.scheme], timeout=SECONDS / 2)
         self._address, self._encrypted = address, parts.scheme == "https"
+        self.late = False
 
     def connect(self) -> None:
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._encrypted:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+            context = ssl.create_default_context()
+            encrypted = context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+            self.sock = encrypted
+            encrypted.do_handshake()
+
+    def cut(self) -> None:
+        """End whatever is under way; from any thread."""
+        self.late = True
+        found: socket.socket | None = self.sock
+        if found is not None:
+            with contextlib.suppress(OSError):
+                # Not SSLSocket's own, which takes the encryption away from under whoever reads.
+                socket.socket.shutdown(found, socket.SHUT_RDWR)
 
 
 def _read(answer: http.client.HTTPResponse, url: str, until: float) -> bytes:

@@ -30,7 +30,10 @@ from danqing.errors import DanqingError
 from danqing.jobs.store import MIGRATIONS, DataLock
 
 DATABASE = "danqing.db"
-PARTS = ("outputs", "inputs", "datasets", "embeddings", "interrogate", "settings.toml", "styles.csv", "options.json")
+PARTS = (
+    *("outputs", "inputs", "datasets", "embeddings", "interrogate", "presets", "styles", "wildcards"),
+    *("settings.toml", "styles.csv", "options.json", "blocklist.txt"),
+)
 """What belongs to users, below the data folder; what is missing is passed over. Models are large and can be fetched again."""
 SECRETS = ("secrets/admin.hash",)
 USERS = "secrets/users.db"

@@ -138,7 +138,8 @@ def _own(places: Places) -> None:
         path = places.data / folder
         path.mkdir(mode=0o700 if folder == "secrets" else 0o755, exist_ok=True)
         tools.give(path, USER)
-        if folder == "secrets":
+        # Root gives away what lies in this very folder, never where a link of the service's leads.
+        if folder == "secrets" and not path.is_symlink():
             for file in path.iterdir():
                 if file != places.data / volume.PASSWORD_COPY:
                     tools.give(file, USER)

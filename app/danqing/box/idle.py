@@ -52,7 +52,8 @@ def check(places: Places, client: Client, minutes: int, power_off: Callable[[], 
     """Look once; calls `power_off` when there was no job for so long. What was found, in one sentence."""
     if minutes <= 0:
         return "idle stop is off"
-    moment = time.time() if now is None else now
+    # Since the boot, as /run is: a clock that is set must not look like hours without a job.
+    moment = time.monotonic() if now is None else now
     load = load_of(client)
     if load is None:
         # Not ready or broken: somebody may be mending it.

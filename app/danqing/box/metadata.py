@@ -46,6 +46,7 @@ class Metadata:
         self._address = address or os.environ.get(ADDRESS_VARIABLE, ADDRESS)
         self._token: str | None = None
         self._absent = False
+        self._seen = False
 
     def get(self, path: str) -> str | None:
         """The text at `latest/PATH`; None when there is none, or no service."""
@@ -85,8 +86,10 @@ class Metadata:
             try:
                 with _OPENER.open(request, timeout=SECONDS) as answer:
                     self._token = answer.read().decode("ascii").strip()
+                self._seen = True
             except (OSError, ValueError):
-                self._absent = True
+                # A service that was there once is there: it was busy when a token had run out.
+                self._absent = not self._seen
         return self._token
 
     def facts(self) -> dict[str, str]:
