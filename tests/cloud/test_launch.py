@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from danqing.cloud import cli, instances, launch, network, volumes
-from danqing.cloud.clients import Cloud, tags_of
+from danqing.cloud.clients import Cloud, filters, tags_of
 from danqing.cloud.errors import CloudError
 from tests.cloud.conftest import REGION, Emulator, make_image
 from tests.cloud.page import READY, STARTING, box
@@ -75,6 +76,30 @@ def test_another_launch_closes_what_was_open(aws: Emulator, cloud: Cloud, image:
     rules = group["SecurityGroups"][0]["IpPermissions"]
     opened = {(rule["FromPort"], net["CidrIp"]) for rule in rules for net in rule["IpRanges"]}
     assert opened == {(80, "203.0.113.7/32"), (443, "203.0.113.7/32"), (22, "198.51.100.0/24")}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"IpRanges": [{"CidrIp": "203.0.113.7/32"}], "FromPort": 80, "ToPort": 65535},
+        {"IpRanges": [{"CidrIp": "203.0.113.7/32"}], "FromPort": 80, "ToPort": 80, "IpProtocol": "udp"},
+        {"UserIdGroupPairs": [{"GroupId": ""}], "FromPort": 7860, "ToPort": 7860},
+    ],
+)
+def test_what_somebody_opened_beside_is_closed(cloud: Cloud, more: dict[str, Any]) -> None:
+    (vpc,) = cloud.ec2.describe_vpcs(Filters=filters(is_default="true"))["Vpcs"]
+    group = network.security_group(cloud, vpc["VpcId"], "open", ["203.0.113.7/32"], [])
+    pairs = [{"GroupId": group} for _ in more.get("UserIdGroupPairs", ())]
+    rule = {"IpProtocol": "tcp", **more, **({"UserIdGroupPairs": pairs} if pairs else {})}
+
+    def rules() -> list[dict[str, Any]]:
+        return list(cloud.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"])
+
+    before = rules()
+    cloud.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
+    assert len(rules()) == 3
+    assert network.security_group(cloud, vpc["VpcId"], "open", ["203.0.113.7/32"], []) == group
+    assert rules() == before
 
 
 def test_the_role_is_for_session_manager_only(aws: Emulator, cloud: Cloud, image: str) -> None:

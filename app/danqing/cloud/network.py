@@ -16,6 +16,13 @@ ROLE = "danqing-box"
 PAGE_PORTS = (80, 443)
 SSH_PORT = 22
 EVERYBODY = "0.0.0.0/0"
+SOURCES = (
+    ("IpRanges", "CidrIp"),
+    ("Ipv6Ranges", "CidrIpv6"),
+    ("PrefixListIds", "PrefixListId"),
+    ("UserIdGroupPairs", "GroupId"),
+)
+"""Where a rule of a firewall says whom it lets in."""
 
 
 def checked_cidrs(texts: Sequence[str], field: str = "CIDR") -> list[str]:
@@ -107,11 +114,13 @@ def _set_rules(cloud: Cloud, group: str, present: list[dict[str, Any]], wanted: 
         cloud.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=wanted)
 
 
-def _openings(rules: list[dict[str, Any]]) -> set[tuple[int, str]]:
+def _openings(rules: list[dict[str, Any]]) -> set[tuple[str, int, int, str]]:
+    """Protocol, first and last port, and who: a network, a list of networks, or another group."""
     return {
-        (rule.get("FromPort", -1), network.get("CidrIp") or network.get("CidrIpv6", ""))
+        (rule["IpProtocol"], rule.get("FromPort", -1), rule.get("ToPort", -1), str(who[name]))
         for rule in rules
-        for network in (*rule.get("IpRanges", ()), *rule.get("Ipv6Ranges", ()))
+        for kind, name in SOURCES
+        for who in rule.get(kind, ())
     }
 
 
