@@ -6,8 +6,11 @@ import http.client
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import jinja2
 import pytest
+import yaml
 
 from tests.nginx.conftest import ROOT, Door
 from tests.nginx.upstream import Upstream
@@ -147,6 +150,7 @@ def test_the_log_keeps_no_secrets(upstream: Upstream, door: Door) -> None:
         door, "/echo?prompt=my-secret-prompt", Cookie="danqing_session=s3cret", Authorization="Basic c2VjcmV0"
     )
     assert answer.headers["Server"] == "nginx"
+    assert ask(door, "/shared/hush-hush/")[0].status == 200
     log = door.root / "var/log/nginx/access.log"
     door.stop()
     door.process = None
@@ -156,8 +160,35 @@ def test_the_log_keeps_no_secrets(upstream: Upstream, door: Door) -> None:
         time.sleep(0.02)
     text = log.read_text()
     assert '"GET /echo HTTP/1.1" 200' in text
-    for secret in ("secret", "s3cret", "c2VjcmV0"):
+    assert '"GET /shared/* HTTP/1.1" 200' in text
+    for secret in ("secret", "s3cret", "c2VjcmV0", "hush"):
         assert secret not in text
+
+
+def test_errors_are_logged_without_the_secret_of_a_link(make_door: Callable[..., Door]) -> None:
+    """Nobody stands behind nginx: each request is an error."""
+    door = make_door(**{"error_log stderr warn;": "error_log /var/log/nginx/error.log warn;"})
+    assert [ask(door, path)[0].status for path in ("/echo", "/shared/hush-hush")] == [503, 503]
+    text = (door.root / "var/log/nginx/error.log").read_text()
+    assert "/echo" in text
+    assert "hush" not in text
+
+
+@pytest.mark.parametrize(("trusted", "scheme"), [([], "http"), (["127.0.0.0/8"], "https"), (["10.0.0.0/8"], "http")])
+def test_only_a_trusted_proxy_says_that_the_way_is_encrypted(
+    rendered: Path, make_door: Callable[..., Door], trusted: list[str], scheme: str
+) -> None:
+    variables = yaml.safe_load((ROOT / "ansible/group_vars/all.yml").read_text())
+    template = jinja2.Environment(trim_blocks=True).from_string((ROOT / "nginx/site.conf.j2").read_text())
+    text = template.render({**variables, "danqing_nginx_trusted": trusted})
+    door = make_door(**{(rendered / "site.conf").read_text(): text})
+    with Upstream(door.upstream_port):
+        answer = ask(door, "/echo", **{"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"})[1]
+    told = json.loads(answer)["headers"]
+    assert (told["x-forwarded-proto"], told["x-forwarded-for"]) == (
+        scheme,
+        "203.0.113.9" if scheme == "https" else "127.0.0.1",
+    )
 
 
 def test_the_waiting_page_knows_every_phase() -> None:

@@ -66,6 +66,22 @@ def test_own_certificate(make_door: Callable[..., Door]) -> None:
     plain.close()
 
 
+def test_both_families_of_addresses(make_door: Callable[..., Door]) -> None:
+    """The plain page on IPv6 sends people to the encrypted one: it has to be there, too."""
+    door = make_door()
+    certificate(door.root / "tls")
+    site = door.config.parent / "danqing/site.conf"
+    text = site.read_text()
+    site.write_text(text.replace("server_name _;", "listen [::]:80 default_server;\n    server_name _;"))
+    # The check binds nothing that is in use: the ports of the box are free or not, here.
+    done = tls(door, "own")
+    conf = (door.config.parent / "danqing/tls.conf").read_text() if done.returncode == 0 else done.stderr
+    assert "    listen [::]:443 ssl http2 default_server;\n" in conf
+    site.write_text(text)
+    assert tls(door, "own").returncode == 0
+    assert "[::]" not in (door.config.parent / "danqing/tls.conf").read_text()
+
+
 def test_off_again(make_door: Callable[..., Door]) -> None:
     door = make_door()
     certificate(door.root / "tls")
