@@ -81,6 +81,12 @@ def test_a_work_left_in_the_middle_is_begun_again(data: Path) -> None:
     assert chores.find(data, asked.id).state == "done"
 
 
+def test_works_of_one_millisecond_keep_their_order(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chores.time, "time_ns", lambda: 1_700_000_000_123_456_789)
+    asked = [chores.add(data, "fetch", str(n), {"names": []}).id for n in range(8)]
+    assert [one.id for one in reversed(chores.all_of(data))] == asked
+
+
 def test_old_works_are_forgotten_and_too_many_refused(data: Path) -> None:
     for _ in range(chores.KEPT + 3):
         asked = merging(data)

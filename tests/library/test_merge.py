@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,54 @@ def test_no_interpolation_with_a_vae_baked_in(tmp_path: Path, three: Any) -> Non
     assert torch.equal(out[FIRST], a[FIRST])
 
 
+def test_a_vae_in_diffusers_names_is_baked_in(tmp_path: Path) -> None:
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+    from danqing import torchvision_shim as torchvision_shim  # before diffusers
+
+    first = put(tmp_path, "a.safetensors", layouts.tensors(layouts.SD1))
+    other = layouts.tensors(layouts.SD1, seed=9)
+    blocks = {"down_block_types": [""] * 4, "up_block_types": [""] * 4}
+    theirs = convert_ldm_vae_checkpoint(other, blocks)
+    save_file({key: value.contiguous().clone() for key, value in theirs.items()}, tmp_path / "v.safetensors")
+    merge(Recipe("no interpolation", first, vae=tmp_path / "v.safetensors"), tmp_path / "out.safetensors")
+    out = load_file(tmp_path / "out.safetensors")
+    own = [key for key in other if key.startswith("first_stage_model.")]
+    assert len(own) > 100
+    assert all(torch.equal(out[key], other[key]) for key in own)
+
+
+def test_what_is_no_vae_is_not_passed_over_in_silence(tmp_path: Path, three: Any) -> None:
+    _, (first, *_) = three
+    save_file({"lora_unet_x.alpha": torch.ones(())}, tmp_path / "v.safetensors")
+    with pytest.raises(DanqingError) as caught:
+        merge(Recipe("no interpolation", first, vae=tmp_path / "v.safetensors"), tmp_path / "out.safetensors")
+    assert caught.value.code == "merge_misfit"
+
+
+def test_unsigned_numbers_are_kept_and_unknown_ones_named(tmp_path: Path) -> None:
+    state = {**small(1), "count": torch.tensor([1, 65535], dtype=torch.uint16), "v_pred": torch.tensor([])}
+    first = put(tmp_path, "a.safetensors", state)
+    merge(Recipe("no interpolation", first), tmp_path / "out.safetensors")
+    out = load_file(tmp_path / "out.safetensors")
+    assert all(torch.equal(out[key], value) for key, value in state.items())
+    first.path.write_bytes(first.path.read_bytes().replace(b'"U16"', b'"Q16"'))
+    with pytest.raises(DanqingError, match="Q16"):
+        merge(Recipe("no interpolation", first), tmp_path / "other.safetensors")
+    with pytest.raises(DanqingError, match="Q16"):
+        convert(first.path, tmp_path / "other.safetensors")
+
+
+def test_long_names_are_cut_or_named(tmp_path: Path) -> None:
+    first, second = put(tmp_path, "a.safetensors", small(1)), put(tmp_path, "b.safetensors", small(2))
+    sources = [replace(source, name="丹青" * 40 + ".safetensors") for source in (first, second)]
+    recipe = Recipe("weighted sum", *sources)
+    merge(recipe, tmp_path / f"{recipe.default_name}.safetensors")
+    with pytest.raises(DanqingError) as caught:
+        merge(recipe, tmp_path / ("x" * 300 + ".safetensors"))
+    assert caught.value.code == "cannot_write"
+
+
 def test_an_inpainting_model_takes_a_plain_one(tmp_path: Path) -> None:
     nine, four = small(1, 9), small(2)
     sources = [put(tmp_path, "nine.safetensors", nine), put(tmp_path, "four.safetensors", four)]
@@ -91,6 +140,10 @@ def test_an_inpainting_model_takes_a_plain_one(tmp_path: Path) -> None:
     out = load_file(tmp_path / "out.safetensors")[FIRST]
     assert torch.equal(out[:, 4:], nine[FIRST][:, 4:])
     assert torch.equal(out[:, :4], (nine[FIRST][:, :4].float() * 0.5 + four[FIRST].float() * 0.5).half())
+    for others in (("four", "nine"), ("nine", "four")):
+        mixed = [put(tmp_path, f"{name}.safetensors", nine if name == "nine" else four) for name in others]
+        with pytest.raises(DanqingError, match="B has") as caught:
+            merge(Recipe("add difference", sources[0], *mixed), tmp_path / "other.safetensors")
     with pytest.raises(DanqingError, match="must be A") as caught:
         merge(Recipe("weighted sum", *reversed(sources)), tmp_path / "other.safetensors")
     assert caught.value.code == "merge_misfit"

@@ -173,6 +173,7 @@ def test_a_merge_is_asked_for_once_all_is_right(client: TestClient, data: Path) 
         ({"multiplier": 11}, "OutOfRange"),
         ({"multiplier": "NaN"}, "OutOfRange"),
         ({"name": "../out"}, "InvalidField"),
+        ({"name": "丹青" * 45}, "InvalidField"),  # 270 bytes; disks take 255
         ({"kind": "dig"}, "InvalidField"),
     ):
         answer = client.post("/ui/chores", json={**good, **changes}, headers=ADMIN)

@@ -58,10 +58,13 @@ def add(data: Path, kind: str, title: str, spec: Mapping[str, Any], owner: str =
     Raises:
         DanqingError: `queue_full`, `disk_full`.
     """
-    waiting = [one for one in all_of(data) if one.state not in OVER]
+    known = all_of(data)
+    waiting = [one for one in known if one.state not in OVER]
     if len(waiting) >= MOST_WAITING:
         raise DanqingError("queue_full", count=len(waiting), maximum=MOST_WAITING)
-    chore = Chore(f"{time.time_ns() // 10**6}-{secrets.token_hex(4)}", kind, title[:200], owner, time.time())
+    # Of two works of one millisecond the second stays the second.
+    moment = max([time.time_ns() // 10**6, *(int(one.id[:13]) + 1 for one in known[:1])])
+    chore = Chore(f"{moment}-{secrets.token_hex(4)}", kind, title[:200], owner, time.time())
     told = {"kind": kind, "title": chore.title, "owner": owner, "created": chore.created, "spec": dict(spec)}
     folder = folder_of(data) / chore.id
     try:

@@ -61,4 +61,4 @@ def _rows(reader: TensorReader, precision: Precision, kept: Kept, name: str) -> 
         if key.startswith(EMA) and kept != "all":
             continue
         source = ema_name(key) if kept == "ema-only" and key.startswith(UNET) and ema_name(key) in entries else key
-        yield Row(key, written(entry, precision), entry.shape, partial(reader.get, source))
+        yield Row(key, written(key, entry, precision), entry.shape, partial(reader.get, source))

@@ -19,13 +19,15 @@ import torch
 
 from danqing.errors import DanqingError
 from danqing.library.header import Entry
-from danqing.library.keys import UNET, VAE
-from danqing.library.tensors import FLOATS, Row, TensorReader, write_safetensors
+from danqing.library.keys import UNET, VAE, vae_name
+from danqing.library.tensors import DTYPES, FLOATS, Row, TensorReader, write_safetensors
 from danqing.library.weights import Weights, open_weights
 
 Method = Literal["weighted sum", "add difference", "no interpolation"]
 Precision = Literal["keep", "fp16", "bf16", "fp32"]
 PRECISIONS = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
+
+LEVEL = re.compile(r"\.(?:down|up)\.(\d+)\.")
 
 FIRST = UNET + "input_blocks.0.0.weight"
 """The one tensor whose shape differs between a plain, an inpainting and an instruct-pix2pix model."""
@@ -75,6 +77,10 @@ class Recipe:
     def default_name(self) -> str:
         """As the WebUI names what was given no name."""
         names, m = [Path(source.name).stem for source in self.sources], self.multiplier
+        # Disks take 255 bytes, the ending among them; long names are cut short.
+        names = [
+            name.encode("utf-8", "surrogateescape")[: 200 // len(names)].decode("utf-8", "ignore") for name in names
+        ]
         if self.method == "weighted sum":
             return f"{round(1 - m, 2)}({names[0]}) + {round(m, 2)}({names[1]})"
         if self.method == "add difference":
@@ -135,16 +141,13 @@ def compiled(discard: str) -> re.Pattern[str] | None:
 
 def _rows(recipe: Recipe, readers: list[TensorReader], vae: TensorReader | None) -> Iterator[Row]:
     primary = readers[0]
+    baked = _places(recipe, primary, vae) if vae is not None else {}
     for name, entry in primary.entries.items():
+        word, shape = written(name, entry, recipe.precision), entry.shape
         if name.endswith("position_ids"):
             yield Row(name, entry.dtype, entry.shape, partial(primary.get, name))
             continue
-        word, shape = written(entry, recipe.precision), entry.shape
-        inside = (
-            next((n for n in (name, name.removeprefix(VAE)) if n in vae), None)
-            if vae and name.startswith(VAE)
-            else None
-        )
+        inside = baked.get(name)
         if vae is not None and inside is not None:
             other = vae.entries[inside]
             if other.shape != shape and [n for n in other.shape if n != 1] != [n for n in shape if n != 1]:
@@ -157,17 +160,47 @@ def _rows(recipe: Recipe, readers: list[TensorReader], vae: TensorReader | None)
             yield Row(name, word, shape, partial(_mixed, recipe, readers, name))
 
 
+def _places(recipe: Recipe, primary: TensorReader, vae: TensorReader) -> dict[str, str]:
+    """The primary model's tensors that the VAE's take the place of, and their names there: in the original code's or diffusers'.
+
+    Raises:
+        DanqingError: `merge_misfit`, where none is.
+    """
+    own = [name for name in primary.entries if name.startswith(VAE)]
+    levels = max((int(level[1]) + 1 for name in own if (level := LEVEL.search(name))), default=1)
+    theirs = {_common(name, levels): name for name in vae.entries}
+    found = {name: theirs[key] for name in own if (key := _common(name, levels)) in theirs}
+    if not found:
+        name = recipe.vae.name if recipe.vae else ""
+        raise DanqingError("merge_misfit", name=name, reason="it holds no VAE that this model can take")
+    return found
+
+
+def _common(name: str, levels: int) -> str:
+    """A VAE's tensor by one name in all layouts."""
+    bare = name.removeprefix(VAE)
+    return vae_name(bare, levels) if bare.startswith(("encoder.", "decoder.")) else bare
+
+
 def _baked(vae: TensorReader, name: str, shape: tuple[int, ...]) -> torch.Tensor:
     return vae.get(name).reshape(shape)
 
 
-def written(entry: Entry, precision: Precision) -> str:
-    """The dtype word that a tensor is written with."""
+def written(name: str, entry: Entry, precision: Precision) -> str:
+    """The dtype word that a tensor is written with.
+
+    Raises:
+        DanqingError: `merge_misfit`, for numbers that torch has not.
+    """
+    if entry.dtype not in DTYPES:
+        raise DanqingError("merge_misfit", name=name, reason=f"numbers of the type {entry.dtype[:20]}")
     return PRECISIONS.get(precision, entry.dtype) if entry.dtype in FLOATS else entry.dtype
 
 
 def _check(name: str, shapes: list[tuple[int, ...]]) -> None:
     first = shapes[0]
+    if len(shapes) > 2 and shapes[1] != shapes[2]:
+        raise DanqingError("merge_misfit", name=name, reason=f"B has {list(shapes[1])} and C has {list(shapes[2])}")
     for other in shapes[1:]:
         if other == first:
             continue

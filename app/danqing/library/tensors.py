@@ -22,7 +22,7 @@ DTYPES = {
     **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
     **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2},
     **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
-    "BOOL": torch.bool,
+    **{"U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "BOOL": torch.bool},
 }
 WORDS = {dtype: word for word, dtype in DTYPES.items()}
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
@@ -98,11 +98,11 @@ def write_safetensors(path: Path, rows: Iterable[Row], metadata: Mapping[str, st
         DanqingError: `file_exists`, `disk_full`, `cannot_write`.
     """
     table = list(rows)
-    if path.exists() and not overwrite:
-        raise DanqingError("file_exists", path=str(path))
     head = _head(table, metadata)
     size = len(head) + sum(row.bytes for row in table)
     try:
+        if path.exists() and not overwrite:
+            raise DanqingError("file_exists", path=str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
         if free < size + SLACK:

@@ -236,7 +236,7 @@ def plain_name(name: str, *, empty: bool = False) -> str:
     """
     name = name.strip().removesuffix(".safetensors")
     fits = PurePosixPath(name).name == name and not name.startswith(".") and "\\" not in name and name.isprintable()
-    if (not name and empty) or (fits and 0 < len(name) <= 180):
+    if (not name and empty) or (fits and 0 < len(name.encode()) <= 180):
         return name
     raise DanqingError("invalid_field", field="name", reason=name[:60])
 
