@@ -141,9 +141,22 @@ def test_pictures_are_deleted_brought_back_liked_and_packed(client: TestClient) 
     assert ids(client) == both
     client.post("/ui/like", json={"picture": both[1], "liked": True})
     assert ids(client, liked="1") == both[1:]
-    packed = client.get("/ui/zip", params={"ids": ",".join(both)}).content
-    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        assert len(archive.namelist()) == 2
+    for answer in (
+        client.get("/ui/zip", params={"ids": ",".join(both)}),
+        client.post("/ui/zip", data={"ids": ",".join([*both, *(f"gone{n}" for n in range(2000)), both[0]])}),
+    ):
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            assert archive.testzip() is None
+            assert len(set(archive.namelist())) == len(archive.namelist()) == 2
+    with zipfile.ZipFile(
+        io.BytesIO(client.post("/ui/zip", data={"ids": both[0]}, headers={"x-owner": "wang"}).content)
+    ) as none:
+        assert none.namelist() == []
+    many = [*both, *(f"gone{number}" for number in range(3000))]
+    assert client.post("/ui/pictures", json={"ids": many}).json() == {"count": 2}
+    assert client.post("/ui/pictures", json={"ids": many, "restore": True}).json() == {"count": 2}
+    assert client.post("/ui/pictures", json={"ids": many * 4}).status_code == 422
+    assert client.post("/ui/zip", data={"ids": ",".join(many * 4)}).status_code == 422
 
 
 def test_settings_are_kept_per_reader_and_per_box(client: TestClient, data: Path) -> None:

@@ -1,12 +1,14 @@
-"""All that somebody has, as one zip file that is never in memory or on disk as a whole."""
+"""Pictures, or all that somebody has, as one zip file that is never in memory or on disk as a whole."""
 
 from __future__ import annotations
 
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
+from danqing.errors import DanqingError
 from danqing.gallery.store import Gallery, Picture
 
 PAGE = 500
@@ -36,17 +38,48 @@ def exported(gallery: Gallery, owner: str) -> Iterator[bytes]:
 
     A picture whose file was taken away by hand is left out. Blocks; a piece is at most one picture.
     """
-    pipe, told = _Pipe(), list[dict[str, object]]()
-    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for picture in pictures_of(gallery, owner):
-            name = str(picture.path.relative_to(gallery.data).relative_to("outputs"))
-            try:
-                archive.writestr(name, picture.path.read_bytes())
-            except FileNotFoundError:
-                continue
+    told: list[dict[str, object]] = []
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        for name, picture, content in _contents(gallery, pictures_of(gallery, owner)):
             told.append({"file": name, "seed": picture.seed, "created": picture.created, "infotext": picture.infotext})
+            yield name, content
+        yield "index.json", json.dumps(told, ensure_ascii=False, indent=1).encode()
+
+    yield from _zipped(files())
+
+
+def packed(gallery: Gallery, owner: str, ids: Iterable[str]) -> Iterator[bytes]:
+    """Pieces of a zip file of these pictures; what is not this owner's, or no longer there, is left out."""
+
+    def mine() -> Iterator[Picture]:
+        for one in dict.fromkeys(ids):
+            with suppress(DanqingError):
+                picture = gallery.get(one)
+                if picture.owner == owner:
+                    yield picture
+
+    yield from _zipped((name, content) for name, _, content in _contents(gallery, mine()))
+
+
+def _contents(gallery: Gallery, pictures: Iterable[Picture]) -> Iterator[tuple[str, Picture, bytes]]:
+    """Each picture's name below `outputs/` (below its own folder where it is not kept there) and what its file holds."""
+    outputs = gallery.data / "outputs"
+    for picture in pictures:
+        inside = picture.path.is_relative_to(outputs)
+        name = picture.path.relative_to(outputs if inside else picture.path.parent.parent)
+        try:
+            yield str(name), picture, picture.path.read_bytes()
+        except FileNotFoundError:
+            continue
+
+
+def _zipped(files: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
+    pipe = _Pipe()
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, content in files:
+            archive.writestr(name, content)
             yield pipe.taken()
-        archive.writestr("index.json", json.dumps(told, ensure_ascii=False, indent=1))
     yield pipe.taken()
 
 

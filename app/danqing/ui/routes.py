@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import tempfile
-import zipfile
-from collections.abc import Iterator
 from math import inf, isnan
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from danqing.errors import DanqingError
 from danqing.gallery import inputs
+from danqing.gallery.export import packed
 from danqing.gallery.reading import read_image
 from danqing.gallery.shares import Shares
 from danqing.gallery.shelf import Shelf
@@ -34,12 +31,8 @@ if TYPE_CHECKING:
 PAGE = 60
 """Pictures that the gallery shows at once."""
 
-MEGABYTE = 2**20
-SPOOL = 32 * MEGABYTE
-"""Bytes of an archive that stay in memory."""
-
-ZIP_MOST = 500
-"""Pictures in one archive."""
+MOST = 10_000
+"""Pictures that one request names."""
 
 
 class Routes:
@@ -62,6 +55,7 @@ class Routes:
             ("/ui/like", "POST", self.like),
             ("/ui/uploads/{kind}", "POST", self.upload),
             ("/ui/zip", "GET", self.archive),
+            ("/ui/zip", "POST", self.archive),
             ("/ui/models", "GET", self.models),
             ("/ui/settings", "GET", self.settings),
             ("/ui/settings", "POST", self.set_options),
@@ -83,14 +77,13 @@ class Routes:
 
     def _kept(self, body: bytes, owner: str) -> dict[str, Any]:
         limit = self.context.settings.get_int("limit_upload_pixels")
-        image = inputs.opened(body, limit)
-        name = inputs.keep_image(self.context.data, image)
+        name, (width, height) = inputs.keep_whole(self.context.data, body, limit)
         inputs.own(self.context.service.gallery.database, owner, name)
         try:
             text, _ = read_image(body, limit)
         except DanqingError:
             text = ""
-        return {"name": name, "width": image.width, "height": image.height, "infotext": text}
+        return {"name": name, "width": width, "height": height, "infotext": text}
 
     async def show(self, request: Request) -> Response:
         """An input picture by its name, to those who handed it in."""
@@ -180,29 +173,18 @@ class Routes:
     async def pictures(self, request: Request) -> Response:
         """Deletes pictures or brings them back."""
         wanted = await body_of(request)
-        ids = texts_of(wanted, "ids")[:ZIP_MOST]
+        ids = _few(texts_of(wanted, "ids"))
         act = self._shelf().restore if wanted.get("restore") else self._shelf().discard
         count = await asyncio.to_thread(act, self.context.owner_of(request), ids)
         return JSONResponse({"count": count})
 
     async def archive(self, request: Request) -> Response:
-        """Pictures of this owner in a zip."""
-        ids = request.query_params.get("ids", "").split(",")[:ZIP_MOST]
-        archive = await asyncio.to_thread(self._zip, ids, self.context.owner_of(request))
+        """Pictures of this owner in a zip: few by their address, any number by a form."""
+        sent = await request.form() if request.method == "POST" else request.query_params
+        ids = [one for one in str(sent.get("ids", "")).split(",") if one]
+        pieces = packed(self.context.service.gallery, self.context.owner_of(request), _few(ids))
         headers = {"Content-Disposition": 'attachment; filename="danqing.zip"'}
-        return StreamingResponse(_pieces(archive), media_type="application/zip", headers=headers)
-
-    def _zip(self, ids: list[str], owner: str) -> IO[bytes]:
-        """On disk where it is large: many pictures are gigabytes. What is no longer there is left out."""
-        out = tempfile.SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - `_pieces` closes it
-        with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-            for one in ids:
-                with contextlib.suppress(DanqingError, OSError):
-                    picture = self.context.service.gallery.get(one)
-                    if picture.owner == owner:
-                        archive.write(picture.path, f"{picture.path.parent.name}-{picture.path.name}")
-        out.seek(0)
-        return out
+        return StreamingResponse(pieces, media_type="application/zip", headers=headers)
 
     async def models(self, request: Request) -> Response:
         """What is on disk."""
@@ -268,7 +250,13 @@ def _moment(text: str | None, otherwise: float) -> float:
     return otherwise if isnan(found) else found
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(MEGABYTE):
-            yield piece
+def _few(ids: list[str]) -> list[str]:
+    """
+    Raises:
+        DanqingError: `invalid_field`, for more pictures than one request may name: a part of them would look like all.
+    """
+    if len(ids) > MOST:
+        raise DanqingError(
+            "invalid_field", field="ids", reason=f"List should have at most {MOST} items after validation"
+        )
+    return ids

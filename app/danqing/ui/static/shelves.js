@@ -133,9 +133,21 @@
     frame.dataset.name = name;
   };
 
+  // By a form: addresses are too short for hundreds of pictures.
+  function download(address, ids) {
+    const form = document.createElement('form');
+    const field = document.createElement('input');
+    Object.assign(form, { method: 'post', action: address, hidden: true });
+    Object.assign(field, { type: 'hidden', name: 'ids', value: ids });
+    form.append(field);
+    document.body.append(form);
+    form.submit();
+    form.remove();
+  }
+
   async function act(button) {
     const kind = button.dataset.shelfDo;
-    if (kind === 'zip') location.href = `/ui/zip?ids=${chosen().join(',')}`;
+    if (kind === 'zip') download('/ui/zip', chosen().join(','));
     if (kind === 'delete' || kind === 'undo') {
       const ids = kind === 'delete' ? chosen() : gone;
       await page.post('/ui/pictures', { ids, restore: kind === 'undo' });
