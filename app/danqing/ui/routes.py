@@ -256,7 +256,6 @@ def _few(ids: list[str]) -> list[str]:
         DanqingError: `invalid_field`, for more pictures than one request may name: a part of them would look like all.
     """
     if len(ids) > MOST:
-        raise DanqingError(
-            "invalid_field", field="ids", reason=f"List should have at most {MOST} items after validation"
-        )
+        reason = f"List should have at most {MOST} items after validation, not {len(ids)}"
+        raise DanqingError("invalid_field", field="ids", reason=reason)
     return ids
