@@ -79,6 +79,28 @@ PROMPTS = (
 )
 
 
+def test_an_embedding_inside_a_lora(bench: Bench) -> None:
+    """It stands for its name where the LoRA is used, and only there."""
+    studio = bench.workshop.studio
+    vectors = next(one for one in studio.embeddings.all() if one.name == "tiemb").of("clip_l")
+    tensors = {
+        STEM + ".lora_down.weight": torch.zeros(2, 32),
+        STEM + ".lora_up.weight": torch.zeros(32, 2),
+        "bundle_emb.inside.string_to_param.*": torch.from_numpy(vectors),
+    }
+    write(studio.data / "models" / "Lora" / "with.safetensors", tensors)
+    drawn = bench.draw(
+        **{
+            "file": request("a tiemb cat"),
+            "inside": request("a inside cat <lora:with:1>"),
+            "words": request("a inside cat"),
+        }
+    )
+    assert apart(drawn["file"], drawn["inside"]) <= 1
+    assert apart(drawn["file"], drawn["words"]) > 2
+    assert drawn["inside"].facts[0]["extra"]["TI hashes"] == "inside: with"
+
+
 def apart(one: Drawn, other: Drawn) -> int:
     return int(np.abs(one.images[0].astype(int) - other.images[0].astype(int)).max())
 

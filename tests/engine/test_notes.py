@@ -21,6 +21,9 @@ def test_names_that_are_not_there_or_do_not_fit_are_told_once(tmp_path: Path) ->
     tiny.write(tmp_path)
     (tmp_path / "embeddings").mkdir()
     save_file({"emb_params": torch.ones(2, 768)}, tmp_path / "embeddings" / "widest.safetensors")
+    (tmp_path / "models" / "Lora").mkdir(parents=True, exist_ok=True)
+    inside = {"bundle_emb.inner.emb_params": torch.ones(2, 99), "bundle_emb.other.emb_params": torch.ones(2, 99)}
+    save_file(inside, tmp_path / "models" / "Lora" / "bundle.safetensors")
     (tmp_path / "embeddings" / "torn.pt").write_bytes(b"no embedding")
     bench, told = Bench(tmp_path), []
 
@@ -35,6 +38,7 @@ def test_names_that_are_not_there_or_do_not_fit_are_told_once(tmp_path: Path) ->
     drawn = bench.draw(
         named=GenerateRequest(prompt=f"a widest cat {tags}", negative_prompt="Torn", n_iter=2, **fields),
         bare=GenerateRequest(prompt="a widest cat", negative_prompt="Torn", n_iter=2, **fields),
+        bundle=GenerateRequest(prompt="an inner cat <lora:bundle:1>", n_iter=2, **fields),
         many=GenerateRequest(prompt="".join(f"<lora:no{n}:1>" for n in range(50)), **fields),
     )
     assert all(one.error is None for one in drawn.values())
@@ -43,4 +47,7 @@ def test_names_that_are_not_there_or_do_not_fit_are_told_once(tmp_path: Path) ->
     assert sorted(codes) == ["embedding_misfit", "model_broken", "network_absent", "network_absent"]
     names = {note.params["name"] for job, note in told if job == "bare"}
     assert {str(name).removesuffix(".pt") for name in names} == {"widest", "torn"}
+    assert [(note.code, note.params["name"]) for job, note in told if job == "bundle"] == [
+        ("embedding_misfit", "inner")
+    ]
     assert len([job for job, _ in told if job == "many"]) == 20

@@ -62,6 +62,31 @@ def test_safetensors(tmp_path: Path) -> None:
     assert {kind: matrix.shape for kind, matrix in found.vectors.items()} == {"clip_l": (3, 4), "open_clip_g": (3, 8)}
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_those_inside_a_lora(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"style{suffix}"
+    tensors = {
+        "lora_unet_x.lora_up.weight": torch.ones(2, 2),
+        "bundle_emb.one.string_to_param.*": VECTORS,
+        "bundle_emb.two.clip_l": VECTORS.clone(),
+        "bundle_emb.two.clip_g": VECTORS.repeat(1, 2),
+    }
+    save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
+    embeddings = Embeddings(tmp_path)
+    one, two = embeddings.bundled([path, tmp_path / "gone.safetensors"])
+    assert np.array_equal(one.of("clip_l"), VECTORS.numpy())
+    assert (one.name, one.fits(SD1), two.name, two.fits(SD1)) == ("one", True, "two", False)
+    assert embeddings.short_hash(one) == "style"
+    tokens = default_tokenizer().encode("one")
+    assert embeddings.triggers("clip_l", SD1).find(tokens, 0) is None
+    assert embeddings.triggers("clip_l", SD1, (one, two)).find(tokens, 0) == (one, 1)
+    (tmp_path / "embeddings").mkdir()
+    save_file({"emb_params": VECTORS + 1}, tmp_path / "embeddings" / "one.safetensors")
+    found = embeddings.triggers("clip_l", SD1, (one, two)).find(tokens, 0)
+    assert found is not None
+    assert found[0] == embeddings.all()[0], "a file of its own comes first"
+
+
 def table() -> bytes:
     return json.dumps({"name": "drawn", "string_to_param": {"*": {"TORCHTENSOR": VECTORS.tolist()}}}).encode()
 

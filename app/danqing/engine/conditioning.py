@@ -83,6 +83,7 @@ def conditionings(
     base_steps: int | None = None,
     empty: bool = False,
     embeddings: Embeddings | None = None,
+    bundled: tuple[Embedding, ...] = (),
 ) -> Generator[Call, Any, Conditionings]:
     """Encode the prompts of one pass.
 
@@ -92,11 +93,12 @@ def conditionings(
         base_steps: for the hires pass, the first pass's `steps_total`; None takes the request's steps.
         empty: whether the empty prompt is wanted too (`pad_cond_uncond`).
         embeddings: what words may stand for; None leaves them words.
+        bundled: what else they may stand for, from the LoRAs in use.
     """
     options = request.options
     base = (request.steps if base_steps is None else base_steps) if hires else None
     timeline = Timeline(steps_total, base, options.use_old_scheduling)
-    reader = _Reader(request, model, adapters, embeddings)
+    reader = _Reader(request, model, adapters, embeddings, bundled)
     negative = yield from reader.read(scheduled(negative_prompt, timeline), negative=True)
     courses: dict[str, _Course] = {}
     parts = split_parts(prompt)
@@ -110,7 +112,12 @@ class _Reader:
     """Encodes the entries of a schedule in one call, for the mean that "Original" keeps is that of all of them."""
 
     def __init__(
-        self, request: GenerateRequest, model: Model, adapters: Adapters, embeddings: Embeddings | None
+        self,
+        request: GenerateRequest,
+        model: Model,
+        adapters: Adapters,
+        embeddings: Embeddings | None,
+        bundled: tuple[Embedding, ...],
     ) -> None:
         options, kinds = request.options, [encoder.kind for encoder in model.encoders]
         self._model, self._adapters, self._embeddings = model, adapters, embeddings
@@ -123,7 +130,7 @@ class _Reader:
         self._cutters = [
             Cutter(
                 tokenizer_of(kind),
-                embeddings.triggers(kind, widths) if embeddings else Triggers(),
+                embeddings.triggers(kind, widths, bundled) if embeddings else Triggers(),
                 self._emphasis,
                 options.comma_padding_backtrack,
                 self._old,

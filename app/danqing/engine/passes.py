@@ -27,6 +27,7 @@ from danqing.upscale.faces import RESTORERS, weights
 
 if TYPE_CHECKING:
     from danqing.engine.models import Model
+    from danqing.library.embeddings import Embedding
 
 INPAINT_CHANNELS, DEPTH_CHANNELS = 9, 5
 """Input channels of UNets that see more than the latent: mask and masked picture, depth (`EDIT_CHANNELS`: a picture)."""
@@ -216,6 +217,7 @@ def _encoded(
 ) -> Generator[Call, Any, Conditionings]:
     request = scene.request
     steps, base = _prompt_steps(request, stage, view)
+    bundled = scene.studio.embeddings.bundled(one.path for one in networks.adapters if one.kind == "lora")
     found = yield from conditionings(
         request,
         model,
@@ -227,8 +229,9 @@ def _encoded(
         base_steps=base,
         empty=request.options.pad_cond_uncond,
         embeddings=scene.studio.embeddings,
+        bundled=bundled,
     )
-    scene.track.notes.extend(_misfits(scene, stage, model))
+    scene.track.notes.extend(_misfits(scene, stage, model, bundled))
     return found
 
 
@@ -238,12 +241,14 @@ def _prompt_steps(request: GenerateRequest, stage: Stage, view: ModelView) -> tu
     return steps, prompt_steps(spec_of(request, first_stage(request), view)) if stage.hires else None
 
 
-def _misfits(scene: Scene, stage: Stage, model: Model) -> list[DanqingError]:
+def _misfits(scene: Scene, stage: Stage, model: Model, bundled: tuple[Embedding, ...]) -> list[DanqingError]:
     """Of the embeddings that the prompts name, those that the model cannot read."""
+    widths = widths_of(model)
+    unfit = {one.name: None for one in bundled if not one.fits(widths)} | scene.studio.embeddings.unfit(widths)
     text = f"{without_tags(stage.prompt)}\n{stage.negative_prompt}"
     return [
         DanqingError("embedding_misfit", name=name[:100], model=model.checkpoint.name) if error is None else error
-        for name, error in scene.studio.embeddings.unfit(widths_of(model)).items()
+        for name, error in unfit.items()
         if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)
     ]
 

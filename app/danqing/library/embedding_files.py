@@ -20,7 +20,7 @@ import numpy as np
 
 from danqing.errors import DanqingError
 from danqing.library.header import Entry, read_header
-from danqing.library.pickles import Spec, read_pickle
+from danqing.library.pickles import Spec, read_pickle, read_pickle_header
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -31,6 +31,7 @@ TEXT_LIMIT = 64 * 2**20
 PIXEL_LIMIT = 16 * 2**20
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+BUNDLED = "bundle_emb."
 PICTURES = (".png", ".webp")
 CHUNK = "sd-ti-embedding"
 PAIR = {"clip_l": "clip_l", "clip_g": "open_clip_g"}
@@ -75,6 +76,39 @@ def read_embedding(path: Path) -> Contents | None:
         raise DanqingError("model_broken", name=path.name, reason=error.strerror or str(error)) from None
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, MemoryError) as error:
         raise DanqingError("model_broken", name=path.name, reason=str(error)[:200] or type(error).__name__) from None
+
+
+def read_bundle(path: Path) -> dict[str, Contents]:
+    """The embeddings inside a LoRA's file, by name: tensors called `bundle_emb.NAME.…`.
+
+    Raises:
+        DanqingError: `model_broken`, `model_unsafe`.
+    """
+    groups: dict[str, dict[str, Entry]] = {}
+    try:
+        entries, start = _entries(path)
+        for key, entry in entries.items():
+            if key.startswith(BUNDLED):
+                name, _, rest = key.removeprefix(BUNDLED).partition(".")
+                groups.setdefault(name, {})[rest] = entry
+        if sum(entry.end - entry.start for rows in groups.values() for entry in rows.values()) > FILE_LIMIT:
+            raise ValueError(f"embeddings of more than {FILE_LIMIT} bytes")
+        return {
+            name: _contents(_Found({rest: _array(path, entry, start) for rest, entry in rows.items()}))
+            for name, rows in groups.items()
+        }
+    except OSError as error:
+        raise DanqingError("model_broken", name=path.name, reason=error.strerror or str(error)) from None
+    except (ValueError, TypeError, KeyError, IndexError, MemoryError) as error:
+        raise DanqingError("model_broken", name=path.name, reason=str(error)[:200] or type(error).__name__) from None
+
+
+def _entries(path: Path) -> tuple[dict[str, Entry], int]:
+    """The tensors of a LoRA's file, and where their bytes are counted from."""
+    if path.suffix.lower() == ".safetensors":
+        header = read_header(path)
+        return header.tensors, header.data_start
+    return read_pickle_header(path).tensors, 0
 
 
 def _contents(found: _Found) -> Contents:

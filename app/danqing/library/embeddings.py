@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from danqing.errors import DanqingError
-from danqing.library.embedding_files import Contents, read_embedding
+from danqing.library.embedding_files import Contents, read_bundle, read_embedding
 from danqing.library.hashes import HashCache, Stamp
 from danqing.library.walking import walk
 from danqing.prompt.tokenizer import tokenizer_of
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EXTENSIONS = (".pt", ".bin", ".safetensors", ".png", ".webp")
 HASH_DIGITS = 12
+MOST_BUNDLES = 64
+"""LoRAs whose embeddings are kept in memory, and sets of them with their tokens."""
 
 Widths = tuple[tuple[str, int], ...]
 """The text encoders of a model: kind and width of each."""
@@ -36,6 +38,8 @@ class Embedding:
     path: Path
     stamp: Stamp
     contents: Contents = field(repr=False)
+    owner: str = ""
+    """The LoRA that it came with; "" for a file of its own."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Embedding) and (self.name, self.stamp) == (other.name, other.stamp)
@@ -80,7 +84,8 @@ class Embeddings:
         self._known: dict[Stamp, Embedding | DanqingError | None] = {}
         self._found: dict[str, Embedding] = {}
         self._broken: dict[str, DanqingError] = {}
-        self._triggers: dict[tuple[str, Widths], Triggers] = {}
+        self._bundles: dict[Stamp, tuple[Embedding, ...]] = {}
+        self._triggers: dict[tuple[str, Widths, tuple[Embedding, ...]], Triggers] = {}
 
     def all(self) -> list[Embedding]:
         """All that could be read, by name; of several of one name the last counts."""
@@ -101,23 +106,57 @@ class Embeddings:
             strange = {name: None for name, embedding in self._found.items() if not embedding.fits(widths)}
             return {**strange, **{name: error for name, error in self._broken.items() if name not in self._found}}
 
+    def bundled(self, loras: Iterable[Path]) -> tuple[Embedding, ...]:
+        """The embeddings inside LoRA files, which stand for their names where the LoRA is used.
+
+        Raises:
+            DanqingError: `model_broken`, `model_unsafe`.
+        """
+        return tuple(one for path in loras for one in self._bundle(path))
+
+    def _bundle(self, path: Path) -> tuple[Embedding, ...]:
+        try:
+            stat = path.stat()
+        except OSError:
+            return ()
+        stamp = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+        with self._lock:
+            found = self._bundles.get(stamp)
+        if found is None:
+            contents = read_bundle(path)
+            found = tuple(Embedding(name, path, stamp, inside, path.stem) for name, inside in contents.items())
+            with self._lock:
+                while len(self._bundles) >= MOST_BUNDLES:
+                    del self._bundles[next(iter(self._bundles))]
+                self._bundles[stamp] = found
+        return found
+
     def refresh(self) -> None:
         """Look through the folders anew at the next question."""
         with self._lock:
             self._folders.clear()
 
-    def triggers(self, kind: str, widths: Widths) -> Triggers:
-        """Finds the embeddings that fit a model in what the tokenizer of its encoder `kind` gives."""
+    def triggers(self, kind: str, widths: Widths, bundled: tuple[Embedding, ...] = ()) -> Triggers:
+        """Finds the embeddings that fit a model in what the tokenizer of its encoder `kind` gives.
+
+        bundled: of the LoRAs in use; a file of the same name comes before them.
+        """
         with self._lock:
             self._look()
-            found = self._triggers.get((kind, widths))
+            found = self._triggers.get((kind, widths, bundled))
             if found is None:
-                fitting = [embedding for embedding in self._found.values() if embedding.fits(widths)]
-                found = self._triggers[kind, widths] = Triggers(tokenizer_of(kind), fitting)
+                others = [embedding for embedding in bundled if embedding.name not in self._found]
+                fitting = [embedding for embedding in (*self._found.values(), *others) if embedding.fits(widths)]
+                while len(self._triggers) >= MOST_BUNDLES:
+                    del self._triggers[next(iter(self._triggers))]
+                found = self._triggers[kind, widths, bundled] = Triggers(tokenizer_of(kind), fitting)
             return found
 
     def short_hash(self, embedding: Embedding) -> str:
-        """The first 12 digits of the file's sha256, as an infotext shows them; "" when the file has gone."""
+        """The first 12 digits of the file's sha256, as an infotext shows them; "" when the file has gone. Of one that came with a
+        LoRA the LoRA's name stands there."""
+        if embedding.owner:
+            return embedding.owner
         full = self._hashes.get(embedding.stamp)
         if full is None:
             try:
