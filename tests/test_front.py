@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -261,3 +262,38 @@ def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
     done = run("--host", "192.0.2.1", "--data", str(tmp_path), LC_ALL="C.UTF-8")
     assert done.returncode == 2
     assert "192.0.2.1" in done.stderr
+
+
+PICTURES = """
+import io, threading
+from PIL import Image
+from danqing import front
+from danqing.gallery import reading
+
+def megabytes():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) >> 10
+
+def decode():
+    reading.decoded(content, 10**9, lambda image: image.convert("RGBA").tobytes())
+    decoded.wait()
+    measured.wait()
+
+front.give_back_memory()
+out = io.BytesIO()
+Image.new("RGB", (4000, 4000)).save(out, "PNG", compress_level=1)
+content, before = out.getvalue(), megabytes()
+decoded, measured = threading.Barrier(5), threading.Barrier(5)
+for _ in range(4):
+    threading.Thread(target=decode).start()
+decoded.wait()
+print(megabytes() - before)
+measured.wait()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_the_memory_of_large_pictures_is_given_back() -> None:
+    """Each thread that decodes one would keep its megabytes for as long as the server runs."""
+    command = [sys.executable, "-c", PICTURES]
+    kept = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert kept < 100, "four pictures have 256 MB"

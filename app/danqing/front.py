@@ -44,6 +44,8 @@ WAITING_PAGE = Path(__file__).parent / "assets" / "front" / "waiting.html"
 RETRY_SECONDS = 2
 INCARNATION = "x-danqing-start"
 """Of /healthz: another value is another process, which a page that looks every few seconds would not see otherwise."""
+M_MMAP_THRESHOLD, LARGE_BLOCK = -3, 2**20
+"""Of malloc.h, and bytes."""
 WORKERS = 32
 """Threads for what would hold up the event loop; most of them wait for the disk."""
 
@@ -312,10 +314,23 @@ def shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def give_back_memory() -> None:
+    """Have the C library return large blocks to the system as soon as they are freed.
+
+    glibc learns otherwise (mallopt(3), M_MMAP_THRESHOLD): after the first large picture it keeps what it took for others, once
+    for each thread that ever decoded one.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+
+
 async def _serve(door: Door, listener: socket.socket) -> int:
     from danqing.app import load_settings
 
     settings = load_settings(door.data)
+    give_back_memory()
     # asyncio's own pool has four threads more than there are cores: pictures on their way to the disk and writes that wait
     # for the database would keep pages waiting.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKERS, "danqing"))

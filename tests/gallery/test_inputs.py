@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from danqing.errors import DanqingError
-from danqing.gallery import inputs
+from danqing.gallery import inputs, reading
 from danqing.request import input_path
 
 
@@ -83,3 +85,44 @@ def test_sweep_spares_what_is_young_or_wanted(tmp_path: Path) -> None:
         os.utime(input_path(tmp_path, name), (old, old))
     assert inputs.sweep(tmp_path, [names[1]], hours=1) == 1
     assert [input_path(tmp_path, name).is_file() for name in names] == [False, True, True]
+
+
+def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a gigabyte each, and 200 KB on the way: thirty at once would take the machine's memory. Small ones do not wait."""
+    monkeypatch.setattr(reading, "ROOM", reading.Room(150))
+    inside, most, lock = 0, [0], threading.Lock()
+
+    def use(wait: Callable[[], object]) -> Callable[[Image.Image], None]:
+        def looked(image: Image.Image) -> None:
+            nonlocal inside
+            with lock:
+                inside += 1
+                most.append(inside)
+            wait()
+            with lock:
+                inside -= 1
+
+        return looked
+
+    def all_at_once(side: int, wait: Callable[[], object]) -> int:
+        most[:] = [0]
+        picture = encoded(Image.new("RGB", (side, side)))
+        threads = [threading.Thread(target=reading.decoded, args=(picture, 10**6, use(wait))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        return max(most)
+
+    assert all_at_once(10, lambda: time.sleep(0.05)) == 1
+    assert all_at_once(7, threading.Barrier(3, timeout=20).wait) == 3
+    assert all_at_once(20, lambda: time.sleep(0.02)) == 1, "what is larger than all of the room comes in alone"
+    assert reading.ROOM._taken == 0
+
+
+def test_the_memory_of_a_picture_is_bounded_while_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bringing it to its form and packing it belong to the room: they take as much as decoding."""
+    held: list[int] = []
+    monkeypatch.setattr(inputs, "_png", lambda image: (held.append(reading.ROOM._taken), b"png")[1])
+    inputs.keep(tmp_path, encoded(Image.new("RGB", (30, 20))))
+    assert held == [600]

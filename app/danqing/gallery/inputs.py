@@ -23,6 +23,7 @@ from danqing.gallery.reading import FORMATS, LIMIT_PIXELS, decoded
 from danqing.request import input_path
 
 FOLDER = "inputs"
+ACCEPTED = (*FORMATS, "TIFF")
 
 
 def keep(data: Path, picture: bytes, limit_pixels: int = LIMIT_PIXELS) -> str:
@@ -31,7 +32,18 @@ def keep(data: Path, picture: bytes, limit_pixels: int = LIMIT_PIXELS) -> str:
     Raises:
         DanqingError: `broken_image`; `disk_full`.
     """
-    return keep_image(data, opened(picture, limit_pixels))
+    return keep_whole(data, picture, limit_pixels)[0]
+
+
+def keep_whole(data: Path, picture: bytes, limit_pixels: int = LIMIT_PIXELS) -> tuple[str, tuple[int, int]]:
+    """As `keep`; its name, and its width and height."""
+
+    def brought(image: Image.Image) -> tuple[bytes, tuple[int, int]]:
+        plain = _upright(image)
+        return _png(plain), plain.size
+
+    content, size = decoded(picture, limit_pixels, brought, ACCEPTED)
+    return _store(data, content), size
 
 
 def opened(picture: bytes, limit_pixels: int = LIMIT_PIXELS) -> Image.Image:
@@ -40,7 +52,11 @@ def opened(picture: bytes, limit_pixels: int = LIMIT_PIXELS) -> Image.Image:
     Raises:
         DanqingError: `broken_image`, also when it is of no known format or has more than `limit_pixels` pixels.
     """
-    return decoded(picture, limit_pixels, lambda image: _plain(ImageOps.exif_transpose(image)), (*FORMATS, "TIFF"))
+    return decoded(picture, limit_pixels, _upright, ACCEPTED)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return _plain(ImageOps.exif_transpose(image))
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -59,9 +75,16 @@ def keep_image(data: Path, image: Image.Image) -> str:
     Raises:
         DanqingError: `disk_full`.
     """
+    return _store(data, _png(image))
+
+
+def _png(image: Image.Image) -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=1)
-    content = out.getvalue()
+    return out.getvalue()
+
+
+def _store(data: Path, content: bytes) -> str:
     name = hashlib.sha256(content).hexdigest()
     path = input_path(data, name)
     try:

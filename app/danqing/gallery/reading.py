@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from PIL import Image, UnidentifiedImageError
@@ -15,6 +17,9 @@ T = TypeVar("T")
 
 LIMIT_PIXELS = 64 * 1024 * 1024
 """Default of the setting `limit_upload_pixels`."""
+
+AT_ONCE_PIXELS = 64 * 1024 * 1024
+"""Of pictures that are decoded at the same time: half a gigabyte with what is made of them. A file of 200 KB may have them."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP")
 
@@ -66,6 +71,32 @@ _NOVELAI_SAMPLERS = {
 }
 
 
+class Room:
+    """For so many pixels at once; whoever finds none waits. A picture that has more than all of it comes in alone."""
+
+    def __init__(self, pixels: int) -> None:
+        self._most, self._taken = pixels, 0
+        self._queue, self._changed = threading.Lock(), threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Holds room for a picture."""
+        # One after the other: else a large picture would wait for as long as small ones come.
+        with self._queue, self._changed:
+            self._changed.wait_for(lambda: self._taken == 0 or self._taken + pixels <= self._most)
+            self._taken += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= pixels
+                self._changed.notify_all()
+
+
+ROOM = Room(AT_ONCE_PIXELS)
+"""Of this process."""
+
+
 def read_image(data: bytes, limit_pixels: int = LIMIT_PIXELS) -> tuple[str, dict[str, str]]:
     """The infotext of a picture ("" if it has none) and its other texts.
 
@@ -83,7 +114,7 @@ def maker_of(items: Mapping[str, str]) -> str:
 
 
 def decoded(data: bytes, limit_pixels: int, use: Callable[[Image.Image], T], formats: tuple[str, ...] = FORMATS) -> T:
-    """What `use` makes of a picture from outside, which is decoded whole.
+    """What `use` makes of a picture from outside, which is decoded whole, when there is room for it.
 
     Raises:
         DanqingError: `broken_image`, for whatever a decoder or `use` raises, and for more than `limit_pixels` pixels, which are
@@ -95,8 +126,9 @@ def decoded(data: bytes, limit_pixels: int, use: Callable[[Image.Image], T], for
             raise DanqingError(
                 "broken_image", reason=f"{image.width}x{image.height} is more than {limit_pixels} pixels"
             )
-        image.load()
-        return use(image)
+        with ROOM.taken(image.width * image.height):
+            image.load()
+            return use(image)
     except DanqingError:
         raise
     except Image.DecompressionBombError:
