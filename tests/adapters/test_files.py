@@ -219,6 +219,9 @@ def test_prelu_and_an_activated_output(tmp_path: Path) -> None:
         {8: (OLD, {**OLD, "linear1.weight": normal(16, 5)})},
         {8: (OLD, OLD), "activation_func": "__import__"},
         {8: (OLD, {"linear.weight": normal(8, 8)})},
+        {8: (OLD, {**OLD, "linear2.bias": normal(7)})},
+        {8: (OLD, {**OLD, "linear.2.weight": normal(1), "linear.2.bias": normal(1)})},
+        {8: (OLD, {**OLD, "linear.2.weight": normal(8), "linear.2.bias": normal(3)})},
         {8: 3},
     ],
 )

@@ -115,13 +115,15 @@ def _checked(state: Mapping[str, torch.Tensor], width: int) -> dict[str, torch.T
         found[f"linear.{int(early[1]) - 1}.{early[2]}" if early else name] = tensor
     wide = width
     for n in sorted({int(name.split(".")[1]) for name in found}):
-        weight = found[f"linear.{n}.weight"]
+        weight, bias = found[f"linear.{n}.weight"], found.get(f"linear.{n}.bias")
         if weight.dim() == 2:
             if weight.shape[1] != wide:
                 raise ValueError(f"layer {n} wants {weight.shape[1]} numbers and gets {wide}")
             wide = weight.shape[0]
-        elif weight.numel() not in (1, wide):
+        elif weight.dim() != 1 or weight.numel() not in ((1, wide) if bias is None else (wide,)):
             raise ValueError(f"layer {n} is {weight.numel()} wide in a network of {wide}")
+        if bias is not None and bias.shape != (wide,):
+            raise ValueError(f"layer {n} of {wide} numbers adds {list(bias.shape)}")
     if wide != width:
         raise ValueError(f"{width} numbers go in and {wide} come out")
     return found
