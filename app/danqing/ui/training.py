@@ -45,7 +45,7 @@ FIRST = (
     Field("template", "lines"),
     Field("vectors", "whole", "textual_inversion"),
     Field("initial_text", "text", "textual_inversion"),
-    Field("class_prompt", "text", PRIOR),
+    Field("class_prompt", "lines", PRIOR),
     Field("class_pictures", "whole", PRIOR),
     Field("rank", "whole", LORA),
     Field("steps", "whole"),

@@ -92,7 +92,7 @@ TRAINING: Mapping[str, tuple[str, str]] = {
     "train_f_train_text_encoder": ("Train the text encoder too", "同时训练文本编码器"),
     "train_f_vectors": ("Vectors", "向量数"),
     "train_f_initial_text": ("Begins as the word", "初始文字"),
-    "train_f_class_prompt": ("Class prompt (prior preservation)", "类别提示词（先验保持）"),
+    "train_f_class_prompt": ("Class prompts (prior preservation), one a line", "类别提示词（先验保持，每行一条）"),
     "train_f_class_pictures": ("Class pictures the model draws", "由模型绘制的类别图片数"),
     "train_f_prior_weight": ("Weight of the class", "类别权重"),
     "train_f_prior_target": ("Learned from class pictures", "从类别图片学习"),
