@@ -114,6 +114,12 @@ TRAINING: tuple[tuple[str, int, str, str], ...] = (
         "没有名为“{name}”的训练数据。现有：{known}。不能使用自己文件夹以外的数据。",
     ),
     (
+        "train_file_gone",
+        404,
+        "The training has no file number {number}, or it is no longer where it was made.",
+        "该训练没有第 {number} 号文件，或文件已不在原处。",
+    ),
+    (
         "train_unknown",
         404,
         "There is no training in {path}.",

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from danqing.api.tokens import Tokens
+from danqing.engine.interrogators import TAGGER_FILE
 from tests.api.conftest import FAKE
 from tests.api.support import assert_four_keys
 from tests.conftest import Server, start_server
@@ -158,6 +159,23 @@ def test_a_picture_leaves_its_set(client: httpx.Client) -> None:
     client.delete("/v1/datasets/few")
 
 
+def test_an_interrogator_writes_captions(trains: Server, client: httpx.Client) -> None:
+    body = {"file": "one.png", "model": "deepdanbooru"}
+    upload(client)
+    client.put("/v1/datasets/stars/captions", json={"file": "one.png", "caption": "by hand"})
+    refused = client.post("/v1/datasets/stars/captions", json=body)
+    assert assert_four_keys(refused, 422)["error"] == "InterrogatorMissing"
+    assert client.get("/v1/datasets/stars").json()["pictures"][1]["caption"] == "by hand"
+    tagger = trains.data / "models" / "interrogate" / "deepdanbooru" / TAGGER_FILE
+    tagger.parent.mkdir(parents=True)
+    tagger.touch()
+    told = client.post("/v1/datasets/stars/captions", json=body).json()
+    assert told["file"] == "one.png"
+    assert told["caption"] == client.get("/v1/datasets/stars").json()["pictures"][1]["caption"] != "by hand"
+    gone = client.post("/v1/datasets/stars/captions", json={**body, "file": "three.png"})
+    assert assert_four_keys(gone, 404)["error"] == "UnknownPicture"
+
+
 def test_a_training_as_a_job(client: httpx.Client) -> None:
     upload(client)
     need = client.post("/v1/training/estimate", json={**JOB, "name": "zqx"}).json()
@@ -178,6 +196,9 @@ def test_a_training_as_a_job(client: httpx.Client) -> None:
     assert [row["step"] for row in told["rows"]] == list(range(1, 151))
     assert client.get(f"/v1/jobs/{job}/training", params={"since": told["next"]}).json()["rows"] == []
     assert client.get(f"/v1/jobs/{job}/samples/0").status_code == 404
+    assert assert_four_keys(client.get(f"/v1/jobs/{job}/files/0"), 404)["error"] == "TrainFileGone"
+    assert client.get("/v1/jobs", params={"kind": "train", "limit": 1}).json()["jobs"][0]["id"] == job
+    assert client.get("/v1/jobs", params={"kind": "txt2img"}).json()["jobs"] == []
     assert "danqing_trainings_done 1.0" in client.get("/metrics").text
 
 

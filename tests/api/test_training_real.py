@@ -66,7 +66,9 @@ def test_a_lora_survives_its_engine_and_draws(server: Server) -> None:
         assert sum("loss" in row for row in told["rows"]) <= 8 + 3, "it went on from a saved state"
         (file,) = told["result"]["files"]
         assert file["path"] == "models/Lora/striped.safetensors"
-        assert (server.data / file["path"]).is_file()
+        saved = client.get(f"/v1/jobs/{job}/files/0")
+        assert saved.content == (server.data / file["path"]).read_bytes()
+        assert 'filename="striped.safetensors"' in saved.headers["content-disposition"]
         assert Image.open(io.BytesIO(client.get(f"/v1/jobs/{job}/samples/0").content)).size == (64, 64)
         # The result is in the next prompt at once.
         assert "striped" in [row["name"] for row in client.get("/sdapi/v1/loras").json()]

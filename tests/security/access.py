@@ -137,6 +137,7 @@ ROWS: tuple[Row, ...] = (
     Row("POST PUT DELETE", "/v1/datasets/*", "train", "the caller's; scope train", "仅调用者自己的；范围 train"),
     Row("GET", "/v1/jobs/{job_id}/training", "of a training", "here of a job that is none", "此处任务并非训练"),
     Row("GET", "/v1/jobs/{job_id}/samples/{number}", "of a training", "here of a job that is none", "此处任务并非训练"),
+    Row("GET", "/v1/jobs/{job_id}/files/{number}", "of a training", "here of a job that is none", "此处任务并非训练"),
     Row("POST", "/v1/jobs/{job_id}/pause", "act on a training", "here of a job that is none", "此处任务并非训练"),
     Row("POST", "/v1/jobs/{job_id}/resume", "act on a training", "here of a job that is none", "此处任务并非训练"),
     Row("GET", "/v1/account", "person"),

@@ -139,10 +139,15 @@ class Jobs:
         request: Request,
         active: Annotated[bool, Query(description="Leave out jobs that are over.")] = False,
         limit: Annotated[int, Query(ge=1, le=1000, description="Most jobs in the answer.")] = 100,
+        kind: Annotated[
+            Literal["txt2img", "img2img", "extras", "train"] | None, Query(description="Only jobs of this kind.")
+        ] = None,
     ) -> Response:
         """The caller's jobs, newest first."""
         owner, language = self._context.owner(request), language_of_request(request)
-        views = await asyncio.to_thread(lambda: self._context.service.views(owner, active=active, limit=limit))
+        views = await asyncio.to_thread(
+            lambda: self._context.service.views(owner, active=active, limit=limit, kind=kind or "")
+        )
         return SafeJson({"jobs": [told(view, language) for view in views]})
 
     async def end(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Annotated, Any
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Query
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from danqing.api.context import Context
 from danqing.api.errors import SafeJson, language_of_request
@@ -18,7 +19,10 @@ from danqing.api.fields import example
 from danqing.api.jobs import JobId, told
 from danqing.api.tokens import TRAIN
 from danqing.api.train_fields import TrainJob, recipe_of
+from danqing.api.waiting import unless_stopping
+from danqing.engine.interrogators import Manner
 from danqing.errors import DanqingError
+from danqing.gallery import inputs
 from danqing.train import recipe
 from danqing.train.folder import Training
 
@@ -51,6 +55,17 @@ class Caption(BaseModel):
 
     file: Annotated[str, Field(max_length=1000)]
     caption: Annotated[str, Field(max_length=100_000)]
+
+
+class Seen(BaseModel):
+    """Body of POST /v1/datasets/{name}/captions."""
+
+    model_config = example({"file": "a.png", "model": "clip"})
+
+    file: Annotated[str, Field(max_length=1000)]
+    model: Annotated[Literal["clip", "deepdanbooru"], Field(description="Who looks at it, as for interrogate.")] = (
+        "clip"
+    )
 
 
 class TrainingRoutes:
@@ -156,6 +171,20 @@ class TrainingRoutes:
         await asyncio.to_thread(sets.write_caption, owner, name, body.file, body.caption)
         return SafeJson({})
 
+    async def see(self, request: Request, name: SetName, body: Seen) -> Response:
+        """Have an interrogator write a picture's caption. The one that came with it is kept."""
+        owner, context = self._mine(request), self._context
+        sets, options = context.service.training.datasets, context.options.of(context.client(request))
+
+        def kept() -> str:
+            limit = context.settings.get_int("limit_upload_pixels")
+            return inputs.keep(context.service.data, sets.whole(owner, name, body.file), limit)
+
+        image = await asyncio.to_thread(kept)
+        text = await unless_stopping(context, context.service.interrogate(image, body.model, Manner.of(options)))
+        await asyncio.to_thread(sets.write_caption, owner, name, body.file, text)
+        return SafeJson({"file": body.file, "caption": " ".join(text.split())})
+
     async def show(
         self,
         request: Request,
@@ -194,6 +223,25 @@ class TrainingRoutes:
             return paths[number].read_bytes()
 
         return Response(await asyncio.to_thread(work), media_type="image/png")
+
+    async def file(
+        self,
+        request: Request,
+        job_id: JobId,
+        number: Annotated[int, Path(ge=0, le=100, description="Its place among the result's files.", examples=[0])],
+    ) -> Response:
+        """A file that the training has made, for saving."""
+        owner, context = self._context.owner(request), self._context
+
+        def work() -> FilePath:
+            files = (context.service.training.folder(job_id, owner).result() or {}).get("files", [])
+            path = context.service.data / str(files[number]["path"]) if number < len(files) else None
+            if path is None or not path.is_file():
+                raise DanqingError("train_file_gone", number=number)
+            return path
+
+        found = await asyncio.to_thread(work)
+        return FileResponse(found, filename=found.name, media_type="application/octet-stream")
 
     async def pause(self, request: Request, job_id: JobId) -> Response:
         """Have a training save its state and wait until it is resumed."""
@@ -235,9 +283,11 @@ def add_routes(router: APIRouter, context: Context) -> None:
     router.add_api_route("/datasets/{name}", routes.upload, methods=["POST"], openapi_extra=FORM)
     router.add_api_route("/datasets/{name}", routes.remove, methods=["DELETE"])
     router.add_api_route("/datasets/{name}/captions", routes.caption, methods=["PUT"])
+    router.add_api_route("/datasets/{name}/captions", routes.see, methods=["POST"])
     router.add_api_route("/datasets/{name}/pictures/{file:path}", routes.picture, methods=["GET"])
     router.add_api_route("/datasets/{name}/pictures/{file:path}", routes.remove_picture, methods=["DELETE"])
     router.add_api_route("/jobs/{job_id}/training", routes.show, methods=["GET"])
     router.add_api_route("/jobs/{job_id}/samples/{number}", routes.sample, methods=["GET"])
+    router.add_api_route("/jobs/{job_id}/files/{number}", routes.file, methods=["GET"])
     router.add_api_route("/jobs/{job_id}/pause", routes.pause, methods=["POST"])
     router.add_api_route("/jobs/{job_id}/resume", routes.resume, methods=["POST"])

@@ -40,6 +40,9 @@ LONGEST = 180
 SIDE = 320
 """Pixels of the longer side of a picture that is shown."""
 
+SEEN = 1024
+"""The same for one that an interrogator looks at, whose networks read less than 600."""
+
 
 class Datasets:
     """All sets below one data root.
@@ -167,6 +170,17 @@ class Datasets:
             content = source.read(file)
         return decoded(file, content, self.limits.pixels, _small)[0]
 
+    def whole(self, owner: str, name: str, file: str) -> bytes:
+        """A picture of a set as those who describe it see it, no larger than they can use, as PNG.
+
+        Raises:
+            DanqingError: `train_data_unknown`, `unknown_picture`, `train_picture_broken`.
+        """
+        path = self._picture(self.resolve(owner, name), file)
+        with opened(path.parent, self.limits) as source:
+            content = source.read(path.name)
+        return decoded(file, content, self.limits.pixels, _seen)[0]
+
     def remove_picture(self, owner: str, name: str, file: str) -> None:
         """Take a picture out of a set, with its caption and its mask.
 
@@ -249,6 +263,13 @@ def _beside(picture: Path, stem: str, endings: Sequence[str]) -> list[Path]:
 def _is_below(path: Path, folder: Path) -> bool:
     """Whether `path` is a plain file in `folder` or below it."""
     return folder.is_dir() and path.is_file() and not path.is_symlink() and path.resolve().is_relative_to(folder)
+
+
+def _seen(image: Image.Image) -> bytes:
+    image.thumbnail((SEEN, SEEN))
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=1)
+    return out.getvalue()
 
 
 def _small(image: Image.Image) -> bytes:

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import structlog
 
@@ -38,7 +38,7 @@ from danqing.jobs.fairness import weights
 from danqing.jobs.housekeeping import Housekeeping
 from danqing.jobs.model import Job, JobState, JobView, Readiness
 from danqing.jobs.questions import Questions
-from danqing.jobs.store import MIGRATIONS, DataLock, JobStore
+from danqing.jobs.store import MIGRATIONS, DataLock, JobStore, Wanted
 from danqing.jobs.tally import Tally
 from danqing.jobs.train_admission import TrainAdmission, room_of
 from danqing.jobs.training_desk import TrainingDesk
@@ -359,12 +359,9 @@ class JobService:
         live = self._live(job_id, owner)
         return self._board_for(live.job).view(live) if live else _over(self._store.get(job_id))
 
-    def views(
-        self, owner: str | None = None, *, active: bool = False, limit: int = 100, trainings: bool = True
-    ) -> list[JobView]:
-        """Newest first; `active` leaves out those that are over."""
-        found = self._store.newest(owner, active=active, limit=limit, trainings=trainings)
-        return [self._view_of(job) for job in found]
+    def views(self, owner: str | None = None, *, limit: int = 100, **more: Unpack[Wanted]) -> list[JobView]:
+        """Newest first, of one owner or of all; see `JobStore.newest`."""
+        return [self._view_of(job) for job in self._store.newest(owner, limit=limit, **more)]
 
     def _view_of(self, job: Job) -> JobView:
         live = self._board_for(job).find(job.id)

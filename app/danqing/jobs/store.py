@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypedDict, TypeVar, Unpack
 
 import structlog
 
@@ -57,6 +57,14 @@ class StoredJob:
     rank: int = 0
     """The order of one owner's jobs: `seq`, unless the owner has changed it."""
     priority: int = 0
+
+
+class Wanted(TypedDict, total=False):
+    """Which jobs are listed. `active`: not those that are over; `trainings`: these too; `kind`: of one kind, "" for all."""
+
+    active: bool
+    trainings: bool
+    kind: str
 
 
 class JobStore:
@@ -174,12 +182,14 @@ class JobStore:
             raise DanqingError("unknown_job", job=job_id[:64])
         return self._stored([row])[0].job
 
-    def newest(self, owner: str | None, *, active: bool, limit: int, trainings: bool = True) -> list[Job]:
-        """Jobs, newest first: of one owner or of all; `active` leaves out those that are over."""
+    def newest(self, owner: str | None, *, limit: int, **more: Unpack[Wanted]) -> list[Job]:
+        """Jobs, newest first: of one owner or of all."""
+        active, trainings, kind = more.get("active", False), more.get("trainings", True), more.get("kind", "")
         rows = self.database.rows(
             "SELECT * FROM job WHERE (?1 IS NULL OR owner = ?1) AND (NOT ?2 OR state IN ('queued', 'running'))"
-            " AND (?4 OR json_extract(request, '$.kind') != 'train') ORDER BY seq DESC LIMIT ?3",
-            (owner, int(active), limit, int(trainings)),
+            " AND (?4 OR json_extract(request, '$.kind') != 'train')"
+            " AND (?5 = '' OR json_extract(request, '$.kind') = ?5) ORDER BY seq DESC LIMIT ?3",
+            (owner, int(active), limit, int(trainings), kind),
         )
         return [stored.job for stored in self._stored(rows)]
 
