@@ -228,6 +228,8 @@ _SMALL_GPU: dict[str, Any] = {"precision": "fp16", "gradient_checkpointing": Tru
 _LARGE_GPU: dict[str, Any] = {"precision": "bf16", "min_snr_gamma": 5.0}
 _MINI: dict[str, Any] = {"batch_size": 4, "resolution": 128, "noise_offset": 0.1, "sample_guidance": 5.0}
 _PRIOR = {"class_prompt": "a photo", "class_pictures": 100}
+_HELD = _PRIOR | {"prior_target": "model"}
+"""Beside a LoRA the untouched model is there for nothing but its forward."""
 
 PRESETS: dict[str, dict[Method, dict[str, Any]]] = {
     "t4": {
@@ -235,7 +237,7 @@ PRESETS: dict[str, dict[Method, dict[str, Any]]] = {
         "lora": _SMALL_GPU
         | {"steps": 1500, "rank": 16, "batch_size": 2, "train_text_encoder": True, "schedule": "cosine"},
         "dreambooth": _SMALL_GPU | _PRIOR | {"steps": 800, "learning_rate": 2e-6, "optimizer": "adamw8bit"},
-        "dreambooth_lora": _SMALL_GPU | _PRIOR | {"steps": 1200, "rank": 16, "train_text_encoder": True},
+        "dreambooth_lora": _SMALL_GPU | _HELD | {"steps": 1200, "rank": 16, "train_text_encoder": True},
         "hypernetwork": _SMALL_GPU | {"steps": 5000, "learning_rate": 1e-5, "batch_size": 2},
     },
     "a10g": {
@@ -245,7 +247,7 @@ PRESETS: dict[str, dict[Method, dict[str, Any]]] = {
         | {"steps": 1000, "rank": 32, "batch_size": 4, "train_text_encoder": True, "schedule": "cosine"},
         "dreambooth": _LARGE_GPU | _PRIOR | {"steps": 800, "learning_rate": 2e-6, "gradient_checkpointing": True},
         "dreambooth_lora": _LARGE_GPU
-        | _PRIOR
+        | _HELD
         | {"steps": 1000, "rank": 32, "batch_size": 2, "train_text_encoder": True},
         "hypernetwork": _LARGE_GPU | {"steps": 5000, "learning_rate": 1e-5, "batch_size": 4},
     },
