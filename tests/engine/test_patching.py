@@ -15,7 +15,7 @@ from danqing.engine.calls import Adapter
 from danqing.engine.patching import Patcher, active_in
 from danqing.errors import DanqingError
 
-from ..adapters.support import C, SmallModel, close, lora, normal, predict, read, with_weights, write
+from ..adapters.support import C, SmallModel, close, lora, make_unet, normal, predict, read, with_weights, write
 
 Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 K2 = "up_blocks.1.attentions.1.transformer_blocks.0.attn2.to_k"
@@ -170,6 +170,35 @@ def test_kinds_that_replace_weights(model: SmallModel, tmp_path: Path, most: int
         assert close(answer(patcher, model, lora(path, unet=0.5)), expected)
     assert torch.equal(predict(model.unet), before)
     assert not any("forward" in module.__dict__ for module in model.unet.modules())
+
+
+def test_a_lora_of_a_plain_model_on_an_inpainting_one(tmp_path: Path) -> None:
+    """The first convolution sees nine channels and the LoRA four: those are the latent's, and the others stay."""
+    unet = make_unet()
+    plain = unet.conv_in.weight
+    unet.conv_in = torch.nn.Conv2d(9, plain.shape[0], 3, padding=1).requires_grad_(False)
+    model, x = SmallModel(unet=unet), normal(1, 9, 8, 8, seed=5)
+    down, up, core = normal(2, 4, 3, 3), normal(32, 2, 1, 1, seed=1), normal(2, 2, 3, 3, seed=2)
+    thin = normal(2, 4, 1, 1, seed=3)
+    name = "lora_unet_conv_in"
+    cases = {
+        "low rank": (
+            {"lora_down.weight": down, "lora_up.weight": up},
+            torch.einsum("or,rikl->oikl", up[..., 0, 0], down),
+        ),
+        "with a core": (
+            {"lora_down.weight": thin, "lora_up.weight": up, "lora_mid.weight": core},
+            torch.einsum("or,rskl,si->oikl", up[..., 0, 0], core, thin[..., 0, 0]),
+        ),
+        "whole": ({"diff": normal(32, 4, 3, 3)}, normal(32, 4, 3, 3)),
+    }
+    for what, (tensors, added) in cases.items():
+        path = write(tmp_path / f"{what}.safetensors", {f"{name}.{key}": value for key, value in tensors.items()})
+        weight = unet.conv_in.weight.clone()
+        weight[:, :4] += 0.5 * added
+        expected = torch.nn.functional.conv2d(x, weight, unet.conv_in.bias, padding=1)
+        with Patcher().patched(model, (lora(path, unet=0.5),), "unet"):  # type: ignore[arg-type]
+            assert close(unet.conv_in(x), expected), what
 
 
 def test_order_counts_where_one_replaces_what_another_added(model: SmallModel, tmp_path: Path) -> None:

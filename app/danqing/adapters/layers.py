@@ -15,6 +15,10 @@ from typing import NamedTuple
 
 import torch
 
+LATENT = 4
+WIDER = (5, 8, 9)
+"""Input channels of models that see more than the latent: depth, instruct-pix2pix, inpainting."""
+
 Tensors = Mapping[str, torch.Tensor]
 """By the names of `keys.LEAVES`."""
 
@@ -64,11 +68,27 @@ class Layer:
         tensors = {name: value.to(base.device, torch.float32) for name, value in self.tensors.items()}
         delta: torch.Tensor | None = None
         if self.kind in KINDS:
-            delta = KINDS[self.kind](tensors, base, rank).reshape(base.shape) * self.scale
+            delta = KINDS[self.kind](tensors, base, rank)
+            if base.dim() == 4:
+                delta = widened(delta, base.shape)
+            delta = delta.reshape(base.shape) * self.scale
             for name in tensors.keys() & {"dora", "magnitude"}:
                 delta = _decomposed(base + delta, tensors[name], by_output=name == "magnitude") - base
         bias = tensors.get("diff_b", tensors.get("b_norm"))
         return delta, None if bias is None else bias.flatten()
+
+
+def widened(change: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A convolution's weights of `shape`, (rows, channels, …), where `change` has those of the latent's four channels only.
+
+    What was made for a plain model changes them alone in an inpainting or instruct-pix2pix model, as in the WebUI. Anything else
+    comes back as it is.
+    """
+    if shape[1] not in WIDER or change.numel() != shape[0] * LATENT * shape[2:].numel():
+        return change
+    whole = torch.zeros(shape, device=change.device).to(change.dtype)
+    whole[:, :LATENT] = change.reshape(shape[0], LATENT, *shape[2:])
+    return whole
 
 
 def layer_of(tensors: Tensors) -> Layer | None:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from danqing.adapters.hypernetwork import Hypernetwork, Network
-from danqing.adapters.layers import Layer
+from danqing.adapters.layers import Layer, widened
 
 ALIGNED = 16
 """Numbers that matrices begin at a multiple of, so that a GPU reads them whole."""
@@ -165,6 +165,9 @@ def _row(module: nn.Linear | nn.Conv2d, use: Use) -> Row:
     down, core, up = use.layer.factors(use.rank)
     down, up = down.flatten(1), up.flatten(1)
     shape = module.weight.shape
+    if isinstance(module, nn.Conv2d):
+        seen = shape[1:] if core is None else shape[1:2]
+        down = widened(down, torch.Size((down.shape[0], *seen))).flatten(1)
     inputs = shape[1:].numel() if core is None else shape[1]
     ranks = (down.shape[0], down.shape[0]) if core is None else (core.shape[0], core.shape[1])
     fits = down.shape == (ranks[1], inputs) and up.shape == (shape[0], ranks[0])
