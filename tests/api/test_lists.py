@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from danqing.api.lists import memory_of_device
 from tests.conftest import Server
@@ -149,6 +150,16 @@ def test_memory_of_a_gpu() -> None:
     assert told["active"] == {"current": 0, "peak": 5}
     assert list(told) == ["system", "active", "allocated", "reserved", "inactive", "events"]
     assert told["events"] == {"retries": 0, "oom": 0}
+
+
+def test_embeddings_say_how_they_were_trained(client: httpx.Client, server: Server) -> None:
+    told = {"step": 700, "sd_checkpoint": "0123456789", "sd_checkpoint_name": "old-model"}
+    folder = server.data / "embeddings"
+    folder.mkdir(exist_ok=True)
+    torch.save({"string_to_param": {"*": torch.ones(2, 768)}, **told}, folder / "trained.pt")
+    found = client.get("/sdapi/v1/embeddings").json()["loaded"]["trained"]
+    assert found == {**told, "shape": 768, "vectors": 2}
+    (folder / "trained.pt").unlink()
 
 
 @pytest.mark.parametrize("kind", ["checkpoints", "vae", "loras", "embeddings"])

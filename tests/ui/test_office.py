@@ -222,9 +222,29 @@ def test_models_are_deleted_brought_back_and_given_a_picture(client: TestClient,
     assert client.post("/ui/models/preview", json=asked, headers=ADMIN).status_code == 200
     assert sorted(path.name for path in folder.iterdir()) == ["brush.preview.png", "brush.safetensors"]
     client.post("/ui/models/delete", json=file, headers=ADMIN)
-    assert not (folder / "brush.safetensors").exists()
+    assert list(folder.iterdir()) == [], "its picture goes with it"
     assert client.post("/ui/models/delete", json={**file, "restore": True}, headers=ADMIN).status_code == 200
     assert (folder / "brush.safetensors").read_bytes() == b"x"
+    assert client.get("/ui/models/preview/lora/ink/brush.safetensors").content == laid
+
+
+def test_a_second_model_of_a_name_that_is_deleted_does_not_take_the_firsts_place(client: TestClient, data: Path) -> None:
+    folder = data / "models" / "Lora"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = {"kind": "lora", "name": "same.safetensors"}
+    for content in (b"first", b"second"):
+        (folder / "same.safetensors").write_bytes(content)
+        assert client.post("/ui/models/delete", json=file, headers=ADMIN).status_code == 200
+    kept = sorted(path.read_bytes() for path in (data / "trash" / "lora").glob("same*"))
+    assert kept == [b"first", b"second"]
+    (folder / "same.ckpt").write_bytes(b"other")
+    (folder / "same.json").write_text("{}")
+    (folder / "same.safetensors").write_bytes(b"third")
+    client.post("/ui/models/delete", json=file, headers=ADMIN)
+    assert (folder / "same.json").is_file(), "it belongs to the other too"
+    long = {**file, "name": "x" * 300 + ".safetensors"}
+    assert client.post("/ui/models/delete", json=long, headers=ADMIN).status_code == 404
+    assert client.post("/ui/models/delete", json={**long, "restore": True}, headers=ADMIN).status_code == 404
 
 
 def test_a_tab_of_a_plugin_and_what_becomes_of_one_that_raises(client: TestClient) -> None:

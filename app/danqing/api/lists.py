@@ -111,9 +111,9 @@ class Lists:
         for one in self._embeddings.all():
             kinds = one.contents.vectors
             row = {
-                "step": None,
-                "sd_checkpoint": None,
-                "sd_checkpoint_name": None,
+                "step": one.contents.step,
+                "sd_checkpoint": one.contents.sd_checkpoint,
+                "sd_checkpoint_name": one.contents.sd_checkpoint_name,
                 "shape": one.shape,
                 "vectors": one.length,
             }

@@ -73,7 +73,7 @@ class Embedding:
 class Embeddings:
     """The embeddings under one data root. Safe to call from several threads.
 
-    Folders are looked through again when one of them has changed; a file that was overwritten in place is seen after `refresh`.
+    Folders are looked through again when one of them or a file that was found there has changed.
     """
 
     def __init__(self, data: Path) -> None:
@@ -81,6 +81,7 @@ class Embeddings:
         self._hashes = HashCache(data / "cache" / "hashes")
         self._lock = threading.Lock()
         self._folders: dict[str, int] = {}
+        self._files: dict[str, tuple[int, int]] = {}
         self._known: dict[Stamp, Embedding | DanqingError | None] = {}
         self._found: dict[str, Embedding] = {}
         self._broken: dict[str, DanqingError] = {}
@@ -131,11 +132,6 @@ class Embeddings:
                 self._bundles[stamp] = found
         return found
 
-    def refresh(self) -> None:
-        """Look through the folders anew at the next question."""
-        with self._lock:
-            self._folders.clear()
-
     def triggers(self, kind: str, widths: Widths, bundled: tuple[Embedding, ...] = ()) -> Triggers:
         """Finds the embeddings that fit a model in what the tokenizer of its encoder `kind` gives.
 
@@ -168,10 +164,15 @@ class Embeddings:
         return full[:HASH_DIGITS]
 
     def _look(self) -> None:
-        if self._folders and all(_changed(folder) == time for folder, time in self._folders.items()):
+        if (
+            self._folders
+            and all(_changed(folder) == time for folder, time in self._folders.items())
+            and all(_state(path) == state for path, state in self._files.items())
+        ):
             return
         # Times are taken before the listing: what comes in between is seen at the next look.
         self._folders = {folder: _changed(folder) for folder, _ in _walk(self.folder)} or {str(self.folder): 0}
+        self._files = {}
         known, self._known = self._known, {}
         self._found, self._broken, self._triggers = {}, {}, {}
         for folder, names in _walk(self.folder):
@@ -185,6 +186,7 @@ class Embeddings:
             return
         if not S_ISREG(stat.st_mode):
             return
+        self._files[str(path)] = stat.st_mtime_ns, stat.st_size
         stamp = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
         found = known[stamp] if stamp in known else _read(path, stamp)
         self._known[stamp] = found
@@ -214,6 +216,14 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
                 if name.lower().endswith(EXTENSIONS) and not Path(name).stem.lower().endswith(".preview")
             ),
         )
+
+
+def _state(path: str) -> tuple[int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _changed(folder: str) -> int:

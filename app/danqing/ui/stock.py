@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import os
 import subprocess
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from danqing.ui.context import UiContext
 
 METHODS = ("weighted sum", "add difference", "no interpolation")
+MODEL_ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+BESIDE = (".yaml", ".yml", ".json", ".txt", ".description", *ENDINGS, *(f".preview{ending}" for ending in ENDINGS))
 PREVIEW_SIDE = 384
 PREVIEW_PIXELS = 2**26
 
@@ -166,7 +169,8 @@ class Stock:
         if pure.is_absolute() or ".." in pure.parts or not name.lower().endswith(KINDS[kind][1]):
             raise DanqingError("invalid_field", field="name", reason=name[:60])
         path = folder / pure
-        if not path.is_file():
+        # Names that are longer than a disk takes are no files either.
+        if not os.path.isfile(path):
             raise DanqingError("unknown_model", name=name[:200], folder=str(folder), known="-")
         return path
 
@@ -186,17 +190,23 @@ class Stock:
         path = self._file(kind, name)
         target = self._bin(kind) / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
+        for one in (path, *_beside(path)):
+            moved = target.with_name(one.name)
+            _make_way(moved)
+            one.replace(moved)
 
     def _restore(self, kind: str, name: str) -> None:
         if kind not in KINDS or ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
             raise DanqingError("invalid_field", field="name", reason=name[:60])
         path, target = self._bin(kind) / name, self.context.data / KINDS[kind][0] / name
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise DanqingError("unknown_model", name=name[:200], folder="trash", known="-")
         if target.exists():
             raise DanqingError("file_exists", path=name)
-        path.replace(target)
+        for one in (*_beside(path), path):
+            back = target.with_name(one.name)
+            if not back.exists():
+                one.replace(back)
 
     async def preview(self, request: Request) -> Response:
         """The picture beside a model."""
@@ -226,6 +236,21 @@ class Stock:
             older = model.with_name(f"{model.stem}.preview{ending}")
             if older != target:
                 older.unlink(missing_ok=True)
+
+
+def _beside(model: Path) -> list[Path]:
+    """What lies beside a model under its name: configuration, notes and pictures; nothing where another model has the name too."""
+    if any(model.with_suffix(ending).is_file() for ending in MODEL_ENDINGS if ending != model.suffix.lower()):
+        return []
+    found = (model.with_name(model.stem + ending) for ending in BESIDE)
+    return [path for path in found if path != model and path.is_file()]
+
+
+def _make_way(target: Path) -> None:
+    """An older file of this name in the bin stays, under a number."""
+    if target.exists():
+        free = (target.with_name(f"{target.stem} ({n}){target.suffix}") for n in itertools.count(2))
+        target.replace(next(path for path in free if not path.exists()))
 
 
 def plain_name(name: str, *, empty: bool = False) -> str:
