@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("api",),
     ("ui",),
     ("client",),
-    ("app", "cli", "desk", "front", "generate", "log", "box"),
+    ("app", "cli", "desk", "doorstep", "front", "generate", "log", "box"),
 )
 """From the cellar up. A room imports its own modules and those of lower floors."""
 

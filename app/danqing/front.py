@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import uvicorn
 
 from danqing import notify
+from danqing.doorstep import Protocol, more_descriptors
 from danqing.errors import DanqingError, language_of_headers
 
 if TYPE_CHECKING:
@@ -331,13 +332,14 @@ async def _serve(door: Door, listener: socket.socket) -> int:
 
     settings = load_settings(door.data)
     give_back_memory()
+    more_descriptors()
     # asyncio's own pool has four threads more than there are cores: pictures on their way to the disk and writes that wait
     # for the database would keep pages waiting.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKERS, "danqing"))
     front = Front(door, settings)
     config = uvicorn.Config(
         front,
-        http="h11",
+        http=Protocol,
         ws="none",
         loop="asyncio",
         lifespan="on",
