@@ -239,7 +239,7 @@ class Stock:
 
 
 def _beside(model: Path) -> list[Path]:
-    """What lies beside a model under its name: configuration, notes and pictures; nothing where another model has the name too."""
+    """What lies beside a model under its name: configuration, notes, pictures; nothing where another model has the name too."""
     if any(model.with_suffix(ending).is_file() for ending in MODEL_ENDINGS if ending != model.suffix.lower()):
         return []
     found = (model.with_name(model.stem + ending) for ending in BESIDE)
