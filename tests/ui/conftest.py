@@ -84,9 +84,16 @@ class FakeService:
         return self.jobs[job_id].job
 
     def views(
-        self, owner: str | None = None, *, active: bool = False, limit: int = 100, trainings: bool = True
+        self,
+        owner: str | None = None,
+        *,
+        active: bool = False,
+        limit: int = 100,
+        trainings: bool = True,
+        kind: str = "",
     ) -> list[JobView]:
         found = [v for v in reversed(self.jobs.values()) if owner in (None, v.job.owner)]
+        found = [v for v in found if kind in ("", v.job.request.kind)]
         return [v for v in found if not (active and v.job.state.final)][:limit]
 
     def move(self, job_id: str, state: JobState, *, step: int = 0, **changes: Any) -> None:

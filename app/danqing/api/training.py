@@ -25,6 +25,7 @@ from danqing.errors import DanqingError
 from danqing.gallery import inputs
 from danqing.train import recipe
 from danqing.train.folder import Training
+from danqing.train.prepare import bucket_of
 
 FILES_LIMIT = 1000
 """Files in one upload."""
@@ -138,12 +139,15 @@ class TrainingRoutes:
             int, Query(ge=0, le=8192, description="Of the training; 0 is that of the default model.")
         ] = 0,
     ) -> Response:
-        """What a data set holds: pictures with their captions, and what is wrong with it."""
+        """What a data set holds: pictures with their captions and the size each is given, and what is wrong with it."""
         owner, context, language = self._context.owner(request), self._context, language_of_request(request)
 
         def work() -> dict[str, Any]:
             side = resolution or context.library.default().native_size
-            return context.service.training.datasets.report(owner, name, side).as_dict(language)
+            told = context.service.training.datasets.report(owner, name, side).as_dict(language)
+            for row in told["pictures"]:
+                row["bucket"] = bucket_of((row["width"], row["height"]), side)
+            return told
 
         return SafeJson(await asyncio.to_thread(work))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 from starlette.requests import Request
 from starlette.responses import Response
 
+from danqing.engine import interrogators
 from danqing.train.recipe import METHODS, PRESETS, Optimizer, Precision, PriorTarget, Schedule
 from danqing.ui.answers import html, reader
 from danqing.ui.words import say
@@ -90,7 +91,8 @@ MORE = (
 SPOKEN = (
     *("train_set_new", "train_set_sure", "train_counts", "train_caption", "train_need", "train_need_too_much"),
     *("train_none", "train_step", "train_loss", "train_pause", "train_resume", "train_cancel", "train_cancel_sure"),
-    *("train_samples", "train_result", "train_chart", "train_uploading"),
+    *("train_samples", "train_result", "train_chart", "train_uploading", "train_buckets", "train_seeing", "train_save"),
+    *("train_again", "train_picture_remove", "train_picture_sure", "train_left_s", "train_left_min", "train_left_h"),
     *(f"train_state_{one}" for one in ("queued", "running", "done", "failed", "cancelled", "paused")),
     *(f"train_method_{one}" for one in METHODS),
 )
@@ -134,8 +136,18 @@ def _data(t: _Words) -> str:
         f'<button type="button" class="dq-button" data-train-do="remove" hidden>{t("train_set_remove")}</button></div>'
         f'<label class="dq-train-drop" tabindex="0">{t("train_drop")}<input type="file" multiple hidden'
         ' accept="image/png,image/jpeg,image/webp,image/bmp,.txt,.caption,.zip"></label>'
-        f'<p class="dq-train-report" role="status"></p><ul class="dq-train-issues"></ul><div class="dq-train-pictures"></div>'
+        f'<p class="dq-train-report" role="status"></p><ul class="dq-train-issues"></ul>{_see(t)}'
+        '<div class="dq-train-pictures"></div>'
         f'<p class="dq-train-hint">{t("train_set_hint")}</p></fieldset>'
+    )
+
+
+def _see(t: _Words) -> str:
+    """Who writes captions for pictures that have none."""
+    choices = t.options((row.name, TRAINING[f"train_see_{row.name}"]) for row in interrogators.ROWS)
+    return (
+        f'<div class="dq-train-see" hidden><select data-see aria-label="{t("train_see")}">{choices}</select>'
+        f'<button type="button" class="dq-button" data-train-do="see">{t("train_see")}</button></div>'
     )
 
 

@@ -31,7 +31,7 @@
   function valueOf(input) {
     if (input.type === 'checkbox') return input.checked;
     if (input.dataset.field === 'sample_prompts') return input.value.split('\n').map((line) => line.trim()).filter(Boolean).slice(0, 8);
-    return input.type === 'number' ? Number(input.value) : input.value;
+    return input.type === 'number' && input.value !== '' ? Number(input.value) : input.value;
   }
   function put(input, value) {
     if (input.type === 'checkbox') input.checked = Boolean(value);
@@ -39,8 +39,11 @@
   }
   const isFor = (input) => { const methods = input.closest('[data-for]')?.dataset.for; return !methods || methods.split(' ').includes(one('[data-field=method]').value); };
 
+  // A text that is emptied is empty; a number that is emptied is the preset's.
+  const isSaid = (input) => input.value !== '' || ['text', 'lines'].includes(input.dataset.kind);
+
   function recipe() {
-    const fields = Object.fromEntries(inputs().filter((input) => isFor(input) && input.value !== '').map((input) => [input.dataset.field, valueOf(input)]));
+    const fields = Object.fromEntries(inputs().filter((input) => isFor(input) && isSaid(input)).map((input) => [input.dataset.field, valueOf(input)]));
     return { kind: 'train', preset: one('[data-preset]').value, ...fields, data: one('[data-set]').value };
   }
 
@@ -108,6 +111,7 @@
     const name = one('[data-set]').value;
     one('[data-new]').hidden = Boolean(name);
     one('[data-train-do=remove]').hidden = !name;
+    one('.dq-train-see').hidden = true;
     const line = one('.dq-train-report'), issues = one('.dq-train-issues'), frame = one('.dq-train-pictures');
     line.textContent = '';
     issues.replaceChildren();
@@ -115,7 +119,8 @@
     if (!name) return show();
     try {
       const told = await call('GET', `/v1/datasets/${encodeURIComponent(name)}?resolution=${Number(one('[data-field=resolution]').value) || 0}`);
-      line.textContent = told.fatal || word('train_counts', { pictures: told.pictures.length, captions: told.captions });
+      line.textContent = told.fatal || [word('train_counts', { pictures: told.pictures.length, captions: told.captions }), bucketsOf(told.pictures)].filter(Boolean).join(' · ');
+      one('.dq-train-see').hidden = told.captions === told.pictures.length;
       line.classList.toggle('dq-train-wrong', Boolean(told.fatal));
       issues.replaceChildren(...told.issues.slice(0, 20).map((issue) => node('li', { textContent: issue.text })));
       frame.replaceChildren(...told.pictures.slice(0, 200).map((picture) => card(name, picture)));
@@ -123,10 +128,24 @@
     show();
   }
 
+  function bucketsOf(pictures) {
+    if (!one('[data-field=buckets]').checked) return '';
+    const counts = new Map();
+    for (const { bucket } of pictures) counts.set(bucket.join('×'), (counts.get(bucket.join('×')) || 0) + 1);
+    return counts.size ? word('train_buckets', { sizes: [...counts].map(([size, count]) => `${count} × (${size})`).join(', ') }) : '';
+  }
+
   function card(name, picture) {
-    const src = `/v1/datasets/${encodeURIComponent(name)}/pictures/${picture.name.split('/').map(encodeURIComponent).join('/')}`;
-    const image = node('img', { src, alt: picture.name, loading: 'lazy', decoding: 'async', title: `${picture.name}, ${picture.width}×${picture.height}` });
+    const path = `/v1/datasets/${encodeURIComponent(name)}/pictures/${picture.name.split('/').map(encodeURIComponent).join('/')}`;
+    const image = node('img', { src: `${path}?v=${picture.sha256.slice(0, 12)}`, alt: picture.name, loading: 'lazy', decoding: 'async', title: `${picture.name}, ${picture.width}×${picture.height}` });
     const caption = node('textarea', { rows: 2, value: picture.caption, placeholder: word('train_caption') });
+    caption.dataset.file = picture.name;
+    const away = node('button', { type: 'button', className: 'dq-train-away', textContent: '×', title: word('train_picture_remove'), ariaLabel: `${word('train_picture_remove')}: ${picture.name}` });
+    away.addEventListener('click', async () => {
+      if (!confirm(word('train_picture_sure', { name: picture.name }))) return;
+      await call('DELETE', path).catch(tell);
+      await listSets(name).catch(tell);
+    });
     caption.setAttribute('aria-label', `${word('train_caption')}: ${picture.name}`);
     caption.addEventListener('change', async () => {
       try {
@@ -135,21 +154,50 @@
         setTimeout(() => caption.classList.remove('dq-saved'), 1200);
       } catch (error) { tell(error); }
     });
-    return node('figure', {}, image, caption);
+    return node('figure', {}, image, away, caption);
   }
 
+  // `files`: rows of name and file. One that is refused costs none of the others.
   async function upload(files) {
-    const name = chosen() || 'pictures', line = one('.dq-train-report');
-    try {
-      for (const file of files) {
-        line.textContent = word('train_uploading', { name: file.name });
-        const form = new FormData();
-        form.append('files', file, file.name);
-        await call('POST', `/v1/datasets/${encodeURIComponent(name)}`, form);
-      }
-    } catch (error) { tell(error); }
+    const name = chosen() || 'pictures', line = one('.dq-train-report'), wrong = [];
+    for (const [path, file] of files) {
+      line.textContent = word('train_uploading', { name: path });
+      const form = new FormData();
+      form.append('files', file, path);
+      try {
+        const told = await call('POST', `/v1/datasets/${encodeURIComponent(name)}`, form);
+        wrong.push(...told.issues.map((issue) => issue.text));
+      } catch (error) { wrong.push(`${path}: ${error.message}`); }
+    }
     await listSets(name).catch(tell);
+    if (wrong.length) one('.dq-train-issues').prepend(...wrong.slice(0, 20).map((text) => node('li', { className: 'dq-train-wrong', textContent: text })));
     keep();
+  }
+
+  // What is dropped, folders opened; the name of a single folder says nothing.
+  async function dropped(transfer) {
+    const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean), found = [];
+    if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files].map((file) => [file.name, file]);
+    const walk = async (entry, path) => {
+      if (entry.isFile) { found.push([path + entry.name, await new Promise((good, bad) => entry.file(good, bad))]); return; }
+      const reader = entry.createReader(), inside = entries.length === 1 && entry === entries[0] ? '' : `${path}${entry.name}/`;
+      for (let some; (some = await new Promise((good, bad) => reader.readEntries(good, bad))).length;) for (const next of some) await walk(next, inside);
+    };
+    for (const entry of entries) await walk(entry, '');
+    return found.filter(([name]) => /\.(png|jpe?g|webp|bmp|txt|caption|zip)$/i.test(name));
+  }
+
+  // An interrogator looks at the pictures without a caption, one after the other.
+  async function see() {
+    const name = one('[data-set]').value, line = one('.dq-train-report'), button = one('[data-train-do=see]');
+    button.disabled = true;
+    try {
+      for (const box of all('.dq-train-pictures textarea').filter((box) => !box.value)) {
+        line.textContent = word('train_seeing', { name: box.dataset.file });
+        box.value = (await call('POST', `/v1/datasets/${encodeURIComponent(name)}/captions`, { file: box.dataset.file, model: one('[data-see]').value })).caption;
+      }
+    } catch (error) { tell(error); } finally { button.disabled = false; }
+    await showSet();
   }
 
   // -- trainings --
@@ -160,7 +208,7 @@
     const frame = one('.dq-train-jobs');
     if (!frame || document.body.dataset.tab !== 'train') return;
     try {
-      const jobs = (await call('GET', '/v1/jobs?limit=200')).jobs.filter((job) => job.kind === 'train').slice(0, 20);
+      const jobs = (await call('GET', '/v1/jobs?kind=train&limit=20')).jobs;
       await Promise.all(jobs.map(record));
       if (number !== looking) return;
       if (!jobs.length) frame.replaceChildren(node('p', { className: 'dq-none', textContent: word('train_none') }));
@@ -200,15 +248,38 @@
     const method = known.recipe ? word(`train_method_${known.recipe.method}`) : '';
     const card = node('article', { className: `dq-train-job dq-train-${paused ? 'paused' : job.state}` }, node('header', {}, node('h3', { textContent: told.name }), node('small', { textContent: method }), state));
     if (told.steps) card.append(node('progress', { max: 1, value: job.progress, ariaLabel: told.name }));
-    const line = [told.steps ? word('train_step', told) : '', told.loss == null ? '' : word('train_loss', { loss: told.loss.toFixed(4) })].filter(Boolean).join(' · ');
+    const line = [told.steps ? word('train_step', told) : '', told.loss == null ? '' : word('train_loss', { loss: told.loss.toFixed(4) }), job.state === 'running' ? left(job.eta) : ''].filter(Boolean).join(' · ');
     if (line) card.append(node('p', { className: 'dq-train-line', textContent: line }));
     if (job.error && job.state === 'failed') card.append(node('p', { className: 'dq-train-wrong', textContent: job.error.message }));
     if (known.losses.size > 1) card.append(chart(known.losses));
     if (known.samples.length) card.append(samples(job, known.samples));
     const files = (known.result?.files || []).map((file) => file.path).join(', ');
     if (files) card.append(node('p', { className: 'dq-train-made', textContent: word('train_result', { files }) }));
-    card.append(actions(job, over, paused));
+    const bar = actions(job, over, paused);
+    (known.result?.files || []).forEach((file, number) => bar.append(node('a', { className: 'dq-button', href: `/v1/jobs/${job.id}/files/${number}`, download: file.path.split('/').pop(), textContent: word('train_save') })));
+    if (known.recipe) {
+      const again = node('button', { type: 'button', className: 'dq-button', textContent: word('train_again') });
+      again.addEventListener('click', () => use(known.recipe));
+      bar.append(again);
+    }
+    card.append(bar);
     return card;
+  }
+
+  function left(seconds) {
+    if (seconds == null) return '';
+    const [key, unit] = seconds < 90 ? ['train_left_s', 1] : seconds < 5400 ? ['train_left_min', 60] : ['train_left_h', 3600];
+    return word(key, { number: unit === 3600 ? (seconds / unit).toFixed(1) : Math.round(seconds / unit) });
+  }
+
+  // The form as it was for a training that has been.
+  function use(fields) {
+    for (const input of inputs()) if (input.dataset.field in fields) put(input, fields[input.dataset.field]);
+    if (sets.some((row) => row.name === fields.data)) one('[data-set]').value = fields.data;
+    showSet();
+    keep();
+    one('form').scrollIntoView({ behavior: 'smooth', block: 'start' });
+    one('[data-field=name]').select();
   }
 
   function actions(job, over, paused) {
@@ -249,7 +320,8 @@
     names.slice(-12).forEach((name, index) => {
       const number = names.length - Math.min(12, names.length) + index;
       const step = String(Number(name.split('-')[0]));
-      strip.append(node('figure', {}, node('img', { src: `/v1/jobs/${job.id}/samples/${number}`, alt: `${word('train_samples')} ${step}`, loading: 'lazy' }), node('figcaption', { textContent: step })));
+      const src = `/v1/jobs/${job.id}/samples/${number}`;
+      strip.append(node('figure', {}, node('a', { href: src, target: '_blank' }, node('img', { src, alt: `${word('train_samples')} ${step}`, loading: 'lazy' })), node('figcaption', { textContent: step })));
     });
     return strip;
   }
@@ -270,8 +342,8 @@
     one('form').addEventListener('change', (event) => {
       if (event.target.matches('[data-field=method], [data-preset]')) suit();
       if (event.target.matches('[data-set]')) showSet();
-      if (event.target.matches('[data-field=resolution]')) showSet();
-      if (event.target.matches('input[type=file]')) { upload([...event.target.files]); event.target.value = ''; }
+      if (event.target.matches('[data-field=resolution], [data-field=buckets]')) showSet();
+      if (event.target.matches('input[type=file]')) { upload([...event.target.files].map((file) => [file.name, file])); event.target.value = ''; }
       show();
       keep();
     });
@@ -280,11 +352,12 @@
       await call('DELETE', `/v1/datasets/${encodeURIComponent(one('[data-set]').value)}`).catch(tell);
       await listSets('').catch(tell);
     });
+    one('[data-train-do=see]').addEventListener('click', see);
     const drop = one('.dq-train-drop');
     drop.addEventListener('keydown', (event) => { if (['Enter', ' '].includes(event.key)) { event.preventDefault(); drop.querySelector('input').click(); } });
     drop.addEventListener('dragover', (event) => { event.preventDefault(); drop.classList.add('dq-over'); });
     drop.addEventListener('dragleave', () => drop.classList.remove('dq-over'));
-    drop.addEventListener('drop', (event) => { event.preventDefault(); drop.classList.remove('dq-over'); upload([...event.dataTransfer.files]); });
+    drop.addEventListener('drop', (event) => { event.preventDefault(); drop.classList.remove('dq-over'); dropped(event.dataTransfer).then(upload).catch(tell); });
     await listSets(kept.set);
     await look();
   }
