@@ -154,6 +154,26 @@ def test_the_yaml_says_what_is_predicted(tmp_path: Path) -> None:
     assert [loaded(tmp_path, name).prediction for name in "abc"] == ["v", "epsilon", "epsilon"]
 
 
+def test_a_marker_says_that_the_last_timestep_is_noise_alone(tmp_path: Path) -> None:
+    """abar against Algorithm 1 of https://arxiv.org/abs/2305.08891, and a folder that says the same in its configuration."""
+    import json
+
+    state = {**layouts.tensors(layouts.SDXL), "v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}
+    put(tmp_path, "a.safetensors", state, layouts.yaml(layouts.SDXL))
+    write(tmp_path, layouts.SDXL, "b.safetensors")
+    marked, plain = loaded(tmp_path, "a"), loaded(tmp_path, "b")
+    root = plain.sigmas.alphas_cumprod.double().sqrt()
+    expected = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+    assert (marked.sigmas.alphas_cumprod[:-1] - expected[:-1]).abs().max() < 1e-6
+    assert marked.sigmas.sigma_max > 1000 > 20 > plain.sigmas.sigma_max
+    assert (marked.prediction, plain.prediction) == ("v", "epsilon")
+    folder = tmp_path / "models" / "diffusers" / "f"
+    save_folder(marked, folder, drop_last=False)
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "rescale_betas_zero_snr": True}))
+    assert torch.equal(loaded(tmp_path, "f").sigmas.alphas_cumprod, marked.sigmas.alphas_cumprod)
+
+
 @pytest.mark.parametrize(("answer", "expected"), [(1.0, "epsilon"), (-3.0, "v")])
 def test_without_a_yaml_the_unet_says_what_it_predicts(tmp_path: Path, answer: float, expected: str) -> None:
     """At the last timestep a UNet that predicts the noise gives back its input of 0.5 everywhere."""

@@ -48,11 +48,14 @@ def read(path: Path) -> Contents:
     if path.suffix.lower() == ".safetensors":
         header = read_header(path)
         buffer = _bytes_of(path)
-        tree: Any = {
-            name: _tensor(buffer, entry, header.data_start)
-            for name, entry in header.tensors.items()
-            if entry.dtype in DTYPES
-        }
+        try:
+            tree: Any = {
+                name: _tensor(buffer, entry, header.data_start)
+                for name, entry in header.tensors.items()
+                if entry.dtype in DTYPES
+            }
+        except RuntimeError:
+            raise DanqingError("model_broken", name=path.name, reason="the file changed while it was read") from None
         return Contents(tree, header.metadata, buffer.numel())
     tree, locate = read_pickle(path)
     buffer = _bytes_of(path)

@@ -14,7 +14,7 @@ import torch
 
 from danqing.engine.building import END, fill_parts, meta_parts, meta_vae
 from danqing.engine.reading import read_ahead
-from danqing.engine.schedules import ModelSigmas, linear_alphas
+from danqing.engine.schedules import ModelSigmas, linear_alphas, zero_terminal_snr
 from danqing.errors import DanqingError
 from danqing.library.architecture import Architecture, Family, Prediction, recognise
 from danqing.library.folders import recognise_folder
@@ -169,7 +169,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha25
             TextEncoder(text.kind, parts[f"text{index}"], END if text.kind == "clip_l" else 0)
             for index, text in enumerate(texts)
         ),
-        sigmas=ModelSigmas(linear_alphas(*architecture.betas)),
+        sigmas=ModelSigmas(_alphas(architecture)),
         latent_rgb=_latent_rgb(weights.metadata, architecture.family),
         hashed=_hash(checkpoint.filename, checkpoint.sha256, sha256_of),
         prediction=architecture.prediction or measured_prediction(parts["unet"]),
@@ -194,6 +194,11 @@ def load_vae(path: Path, like: Model, sha256_of: Hash | None = None) -> External
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
         raise _broken(path.name, error) from error
     return ExternalVae(path, module, _hash(path, None, sha256_of))
+
+
+def _alphas(architecture: Architecture) -> torch.Tensor:
+    alphas = linear_alphas(*architecture.betas)
+    return zero_terminal_snr(alphas) if architecture.zero_snr else alphas
 
 
 def _broken(name: str, error: Exception) -> DanqingError:

@@ -61,6 +61,8 @@ class Architecture:
     prediction: Prediction | None = "epsilon"
     ema: bool = False
     betas: tuple[float, float, int] = (0.00085, 0.012, 1000)
+    zero_snr: bool = False
+    """Its last timestep is noise alone (https://arxiv.org/abs/2305.08891): so says a tensor `ztsnr`, or a folder's scheduler."""
 
     @property
     def text(self) -> TextShape:
@@ -103,7 +105,8 @@ def recognise(name: str, shapes: Shapes, config: Path | None) -> Architecture:
     family = family_of(texts)
     check_parts(name, unet, texts, family)
     scale = float(params.get("scale_factor", SDXL_SCALE if family.startswith("sdxl") else SD_SCALE))
-    return Architecture(unet, vae, texts, scale, family, _prediction(shapes, params, family, unet), ema, _betas(params))
+    prediction = _prediction(shapes, params, family, unet)
+    return Architecture(unet, vae, texts, scale, family, prediction, ema, _betas(params), "ztsnr" in shapes)
 
 
 def family_of(texts: tuple[TextShape, ...]) -> Family:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from danqing.errors import DanqingError
-from danqing.library.architecture import SD_SCALE, SDXL_SCALE, Architecture, check_parts, family_of
+from danqing.library.architecture import SD_SCALE, SDXL_SCALE, Architecture, Prediction, check_parts, family_of
 from danqing.library.shapes import TextKind, TextShape, UnetShape, VaeShape
 from danqing.library.weights import Weights
 
@@ -43,7 +43,9 @@ def recognise_folder(name: str, weights: Weights) -> Architecture:
         raise DanqingError("model_broken", name=name, reason=reason) from None
     check_parts(name, unet, texts, family)
     stated = str(schedule.get("prediction_type", "epsilon"))
-    return Architecture(unet, vae, texts, scale, family, "v" if stated == "v_prediction" else "epsilon", betas=betas)
+    zero = schedule.get("rescale_betas_zero_snr") is True
+    prediction: Prediction = "v" if stated == "v_prediction" else "epsilon"
+    return Architecture(unet, vae, texts, scale, family, prediction, betas=betas, zero_snr=zero)
 
 
 def _unet(config: Config) -> UnetShape:
