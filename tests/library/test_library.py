@@ -151,6 +151,9 @@ HOSTILE = {
     "data beyond the end": claims(
         *(lambda h: (len(h), h))(json.dumps({"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode())
     ),
+    "an offset without end": claims(
+        *(lambda h: (len(h), h))(b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,Infinity]}}')
+    ),
     "offsets that run back": claims(
         *(lambda h: (len(h), h))(json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}).encode())
     ),

@@ -77,7 +77,7 @@ def read_header(path: Path) -> Header:
     metadata = {str(k): str(v) for k, v in meta.items()} if isinstance(meta, dict) else {}
     try:
         tensors = {name: _entry(entry, size - 8 - length) for name, entry in table.items()}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise broken(f"the header is damaged or the file is cut short ({error})") from None
     return Header(tensors, metadata, 8 + length)
 

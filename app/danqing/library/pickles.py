@@ -92,6 +92,16 @@ def _rebuild(storage: Any, offset: Any, shape: Any, stride: Any, *_rest: object)
     return Spec(storage, int(offset), tuple(int(n) for n in shape), tuple(int(n) for n in stride))
 
 
+def _rebuild_bytes(
+    storage: Any, offset: Any, shape: Any, stride: Any, _grad: object, _hooks: object, dtype: Any, *_rest: object
+) -> Spec:
+    """A tensor of a kind of numbers that no storage is named after, such as float8: its storage is bytes."""
+    if not isinstance(storage, Storage) or ITEM_BYTES.get(dtype) is None:
+        raise TypeError("a tensor without a storage")
+    count = storage.count * ITEM_BYTES[storage.dtype] // ITEM_BYTES[dtype]
+    return _rebuild(Storage(dtype, storage.key, count), offset, shape, stride)
+
+
 def _parameter(data: object, *_rest: object) -> object:
     return data
 
@@ -120,6 +130,7 @@ _CALLBACKS = ("pytorch_lightning.callbacks", "lightning.pytorch.callbacks", "lig
 ALLOWED: Mapping[tuple[str, str], Any] = {
     **dict(_storages()),
     **{("torch._utils", f"_rebuild_{name}"): _rebuild for name in ("tensor", "tensor_v2")},
+    ("torch._utils", "_rebuild_tensor_v3"): _rebuild_bytes,
     **{("torch._utils", f"_rebuild_parameter{name}"): _parameter for name in ("", "_with_state")},
     ("torch.nn.parameter", "Parameter"): _parameter,
     ("torch", "Size"): tuple,
