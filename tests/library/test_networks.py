@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import save_file
 
+from danqing.errors import DanqingError
 from danqing.library.networks import Networks
 
 
@@ -85,6 +86,16 @@ def test_hashes_are_kohyas_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     named = again.by_hash("abcdef012345")
     assert named is not None
     assert named.path == given
+
+
+def test_a_header_longer_than_any_file_has_no_hash(tmp_path: Path) -> None:
+    path = tmp_path / "models" / "Lora" / "a.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes((2**63).to_bytes(8, "little") + b"{}")
+    networks = Networks(tmp_path)
+    with pytest.raises(DanqingError) as caught:
+        networks.short_hash(networks.loras()[0])
+    assert caught.value.code == "model_broken"
 
 
 def test_a_replaced_file_is_another(tmp_path: Path) -> None:

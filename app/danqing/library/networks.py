@@ -175,7 +175,10 @@ def _digest(network: Network) -> str:
     digest = hashlib.sha256()
     with network.path.open("rb") as file:
         if _is_safetensors(network):
-            file.seek(8 + int.from_bytes(file.read(8), "little"))
+            length = int.from_bytes(file.read(8), "little")
+            if length > network.stamp[1]:
+                raise OSError(f"the header claims {length} bytes")
+            file.seek(8 + length)
         while piece := file.read(PIECE):
             digest.update(piece)
     return digest.hexdigest()
