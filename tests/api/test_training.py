@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from danqing.api.tokens import Tokens
+from danqing.api.webui_training import WebuiTraining, rates, training_fields
 from danqing.engine.interrogators import TAGGER_FILE
+from danqing.errors import DanqingError
 from tests.api.conftest import FAKE
 from tests.api.support import assert_four_keys
 from tests.conftest import Server, start_server
@@ -268,6 +270,13 @@ def test_the_webuis_routes(trains: Server, client: httpx.Client) -> None:
         ("create/embedding", {"name": "../x"}, 422, "InvalidField"),
         ("create/embedding", {"name": "x", "num_vectors_per_token": 500}, 422, "InvalidField"),
         ("create/hypernetwork", {"name": "x", "layer_structure": "1, two"}, 422, "InvalidField"),
+        ("create/hypernetwork", {"name": "x", "activation_func": "sine"}, 422, "InvalidField"),
+        (
+            "train/embedding",
+            {"embedding_name": "x", "data_root": "stars", "learn_rate": "1:-5, 1"},
+            422,
+            "InvalidField",
+        ),
         ("train/embedding", {"embedding_name": "x", "data_root": "stars", "tag_drop_out": 0.5}, 422, "NotAvailable"),
         ("train/embedding", {"embedding_name": "x", "data_root": "stars", "learn_rate": "fast"}, 422, "InvalidField"),
         (
@@ -283,6 +292,13 @@ def test_what_the_webuis_routes_refuse(
 ) -> None:
     upload(client)
     assert assert_four_keys(client.post(f"/sdapi/v1/{path}", json=body), status)["error"] == error
+
+
+def test_a_rate_that_begins_at_nothing_is_kept() -> None:
+    told = {"learning_rate": 0.001, "schedule": "piecewise_constant", "rate_rules": "0:5,1"}
+    assert rates("0:5, 0.001") == told
+    with pytest.raises(DanqingError, match="clip_grad_value"):
+        training_fields(WebuiTraining(clip_grad_mode="norm", clip_grad_value="fast"), "x")
 
 
 def test_presets_name_fields_of_the_recipe(client: httpx.Client) -> None:

@@ -213,6 +213,8 @@ def test_what_is_refused_before_it_waits(training: Running, a_recipe: Recipe, tm
             assert await refused(service, a_recipe(model="nothing.safetensors")) == "unknown_model"
             huge = a_recipe(method="dreambooth", batch_size=256, resolution=2048)
             assert await refused(service, huge) == "train_room"
+            odd = a_recipe(method="hypernetwork", hypernetwork_sizes=(7,))
+            assert await refused(service, odd) == "invalid_field"
             if find_spec("bitsandbytes") is None:
                 assert await refused(service, a_recipe(optimizer="adamw8bit")) == "train_needs"
             xl = service.data / "models" / "Stable-diffusion" / "xl.safetensors"

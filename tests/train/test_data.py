@@ -267,6 +267,27 @@ def test_names_that_are_paths_are_refused(tmp_path: Path, name: str) -> None:
         recipe(tmp_path, name=name)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"schedule": "piecewise_constant"},
+        {"schedule": "piecewise_constant", "rate_rules": "1:-5,0.1"},
+        {"hypernetwork_activation": "sine"},
+    ],
+)
+def test_what_could_not_be_trained_is_no_recipe(tmp_path: Path, fields: dict[str, object]) -> None:
+    with pytest.raises(DanqingError) as caught:
+        recipe(tmp_path, **fields)
+    assert (caught.value.code, caught.value.params["field"]) == (
+        "invalid_field",
+        list(fields)[-1].replace("schedule", "rate_rules"),
+    )
+    assert (
+        recipe(tmp_path, schedule="piecewise_constant", rate_rules="1:4, 1e-05:8, 0.05").rate_rules
+        == "1:4,1e-05:8,0.05"
+    )
+
+
 def test_a_result_is_never_overwritten(tmp_path: Path) -> None:
     for method, taken in (
         ("lora", "models/Lora/zqx.safetensors"),

@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from danqing.adapters import hypernetwork as adapters
 from danqing.adapters.files import lora_of
 from danqing.adapters.hypernetwork import hypernetwork_of
 from danqing.adapters.keys import Places
@@ -28,7 +29,7 @@ from danqing.train.networks import open_networks
 from danqing.train.order import Order
 from danqing.train.prepare import prepare
 from danqing.train.progress import losses
-from danqing.train.recipe import METHODS, PRESETS, parsed, preset
+from danqing.train.recipe import ACTIVATIONS, METHODS, PRESETS, parsed, preset
 from danqing.train.text import Encoding, row_of
 from danqing.train.trainer import Trainer
 
@@ -172,6 +173,10 @@ def test_an_embedding_loads_in_diffusers_and_as_the_webui_writes_it(root: Path, 
     ours = read_embedding(path)
     assert ours is not None
     assert torch.equal(torch.from_numpy(ours.vectors[""]), vectors)
+
+
+def test_a_recipe_knows_all_activations() -> None:
+    assert tuple(adapters.ACTIVATIONS) == ACTIVATIONS
 
 
 def test_a_hypernetwork_is_laid_out_as_the_webui_has_it(made: Callable[[str], Made]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -110,6 +111,7 @@ class TrainingDoors:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._writing = threading.Lock()
 
     def routes(self) -> dict[str, Route]:
         """Handlers of POST by path."""
@@ -148,13 +150,14 @@ class TrainingDoors:
         target = targets(data, wanted)[0]
         if target.exists():
             raise DanqingError("train_name_taken", path=target.relative_to(data).as_posix())
-        kept = self._kept()
-        kept[f"{owner}/{kind}/{name}"] = fields
         path = data / "training" / "created.json"
-        try:
-            replace_whole(path, json.dumps(kept, ensure_ascii=False).encode())
-        except OSError as error:
-            raise write_error(path, error) from None
+        with self._writing:
+            kept = self._kept()
+            kept[f"{owner}/{kind}/{name}"] = fields
+            try:
+                replace_whole(path, json.dumps(kept, ensure_ascii=False).encode())
+            except OSError as error:
+                raise write_error(path, error) from None
         return target.relative_to(data).as_posix()
 
     def _kept(self) -> dict[str, Any]:
@@ -259,7 +262,7 @@ def _clip(body: WebuiTraining) -> float:
         return 0.0
     if body.clip_grad_mode != "norm":
         raise DanqingError("not_available", feature=f"clip_grad_mode {body.clip_grad_mode[:40]}")
-    return max(0.0, _rates(str(body.clip_grad_value))[0][0])
+    return _rates(str(body.clip_grad_value), "clip_grad_value", 1000)[0][0]
 
 
 def rates(text: str) -> dict[str, Any]:
@@ -269,21 +272,23 @@ def rates(text: str) -> dict[str, Any]:
         DanqingError: `invalid_field`.
     """
     rows = _rates(text)
-    first = rows[0][0]
-    if len(rows) == 1 or not first:
-        return {"learning_rate": first}
-    pieces = [f"{rate / first:g}:{until}" for rate, until in rows[:-1]] + [f"{rows[-1][0] / first:g}"]
-    return {"learning_rate": first, "schedule": "piecewise_constant", "rate_rules": ",".join(pieces)}
+    most = max(rate for rate, _ in rows)
+    if len(rows) == 1 or not most:
+        return {"learning_rate": most}
+    pieces = [f"{rate / most:g}:{until}" for rate, until in rows[:-1]] + [f"{rows[-1][0] / most:g}"]
+    return {"learning_rate": most, "schedule": "piecewise_constant", "rate_rules": ",".join(pieces)}
 
 
-def _rates(text: str) -> list[tuple[float, int]]:
+def _rates(text: str, field: str = "learn_rate", most: float = 10) -> list[tuple[float, int]]:
     found = []
     for piece in text.split(","):
         rate, _, until = piece.partition(":")
         try:
             found.append((float(rate), int(until or 0)))
         except ValueError:
-            raise DanqingError("invalid_field", field="learn_rate", reason="0.005 or 0.005:100, 0.001:1000") from None
-    if any(not math.isfinite(rate) or not 0 <= rate <= 10 for rate, _ in found):
-        raise DanqingError("invalid_field", field="learn_rate", reason="0 to 10")
+            raise DanqingError("invalid_field", field=field, reason="0.005 or 0.005:100, 0.001:1000") from None
+    if any(not math.isfinite(rate) or not 0 <= rate <= most for rate, _ in found):
+        raise DanqingError("invalid_field", field=field, reason=f"0 to {most:g}")
+    if any(until < 1 for _, until in found[:-1]):
+        raise DanqingError("invalid_field", field=field, reason="steps from 1 on, such as 0.005:100, 0.001:1000")
     return found

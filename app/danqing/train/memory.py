@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from danqing.errors import DanqingError
 from danqing.library.architecture import Architecture, recognise
 from danqing.library.folders import recognise_folder
 from danqing.library.index import Library
@@ -138,7 +139,11 @@ def _counts(shapes: Shapes) -> dict[str, int]:
 
 
 def trained_numbers(recipe: TrainRequest, architecture: Architecture, counts: Mapping[str, int]) -> int:
-    """How many numbers the method changes."""
+    """How many numbers the method changes.
+
+    Raises:
+        DanqingError: `invalid_field`, for hypernetworks of widths that the model has not.
+    """
     unet, text = architecture.unet, architecture.text
     if recipe.method == "dreambooth":
         return counts["unet"] + (counts["text"] if recipe.train_text_encoder else 0)
@@ -148,6 +153,9 @@ def trained_numbers(recipe: TrainRequest, architecture: Architecture, counts: Ma
         widths = sorted({*(w for w, attends in zip(unet.widths, unet.attends, strict=True) if attends), unet.context})
         widths = [*dict.fromkeys([*widths, unet.widths[-1]])]
         chosen = [w for w in widths if w in (recipe.hypernetwork_sizes or widths)]
+        if not chosen:
+            reason = f"this model's widths are {', '.join(map(str, widths))}"
+            raise DanqingError("invalid_field", field="hypernetwork_sizes", reason=reason)
         return sum(2 * _hypernetwork_numbers(width, recipe) for width in chosen)
     return _lora_numbers(recipe, unet) + (_text_lora_numbers(recipe, text) if recipe.train_text_encoder else 0)
 

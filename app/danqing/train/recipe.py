@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from danqing.errors import DanqingError
 
@@ -27,6 +27,30 @@ PriorTarget = Literal["noise", "model"]
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+
+ACTIVATIONS = (
+    *("linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid", "celu", "gelu", "hardshrink", "hardsigmoid"),
+    *(
+        "hardswish",
+        "hardtanh",
+        "logsigmoid",
+        "logsoftmax",
+        "mish",
+        "prelu",
+        "rrelu",
+        "relu6",
+        "selu",
+        "silu",
+        "softmax",
+    ),
+    *("softmin", "softplus", "softshrink", "softsign", "tanhshrink"),
+)
+"""Of hypernetworks, by the WebUI's names."""
+
+Initialization = Literal["Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal"]
+
+RULES = re.compile(r"(?:[\d.]+(?:e[+-]?\d+)?:\d+,)*[\d.]+(?:e[+-]?\d+)?")
+"""Rates as diffusers reads them: factor:until, …, factor."""
 
 NAME = re.compile(r"[^\W_][\w .()+-]{0,98}")
 """Letters and digits of any script, then also spaces, dots, brackets, plus and minus signs: no path can be made of it."""
@@ -60,7 +84,7 @@ class TrainRequest(BaseModel):
     lr_plus_ratio: Annotated[float, Field(ge=1, le=64, allow_inf_nan=False)] = 1.0
     """LoRA+ (Hayou et al. 2024, https://arxiv.org/abs/2402.12354): the up matrices' rate over the down matrices'."""
     schedule: Schedule = "constant"
-    rate_rules: Annotated[str, Field(max_length=400)] = ""
+    rate_rules: Annotated[str, Field(max_length=400, validate_default=True)] = ""
     """For "piecewise_constant", as diffusers reads them: "1:100,0.1" is the rate, from 100 on a tenth of it."""
     warmup: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     weight_decay: Share = 0.01
@@ -86,9 +110,7 @@ class TrainRequest(BaseModel):
     )
     """Widths as multiples of the context's; the first and the last are 1."""
     hypernetwork_activation: Annotated[str, Field(max_length=40)] = "linear"
-    hypernetwork_initialization: Literal[
-        "Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal"
-    ] = "Normal"
+    hypernetwork_initialization: Initialization = "Normal"
     hypernetwork_layer_norm: bool = False
     hypernetwork_dropout: Share = 0.0
     hypernetwork_activate_output: bool = False
@@ -149,6 +171,21 @@ class TrainRequest(BaseModel):
         if len(name.encode()) > NAME_BYTES:
             raise ValueError(f"a file name of at most {NAME_BYTES} bytes")
         return name
+
+    @field_validator("rate_rules")
+    @classmethod
+    def _is_a_schedule(cls, rules: str, info: ValidationInfo) -> str:
+        rules = rules.replace(" ", "")
+        if info.data.get("schedule") == "piecewise_constant" and not RULES.fullmatch(rules):
+            raise ValueError('factors of the rate and until which step, such as "1:100,0.1"')
+        return rules
+
+    @field_validator("hypernetwork_activation")
+    @classmethod
+    def _is_an_activation(cls, name: str) -> str:
+        if name.lower() not in ACTIVATIONS:
+            raise ValueError(f"there are {', '.join(ACTIVATIONS)}")
+        return name.lower()
 
     @field_validator("hypernetwork_layers")
     @classmethod

@@ -13,7 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from danqing.engine import interrogators
-from danqing.train.recipe import METHODS, PRESETS, Optimizer, Precision, PriorTarget, Schedule
+from danqing.train.recipe import (
+    ACTIVATIONS,
+    METHODS,
+    PRESETS,
+    Initialization,
+    Optimizer,
+    Precision,
+    PriorTarget,
+    Schedule,
+)
 from danqing.ui.answers import html, reader
 from danqing.ui.words import say
 from danqing.ui.words_training import TRAINING
@@ -35,7 +44,7 @@ class Field:
 
     name: str
     kind: str = "number"
-    """number, whole, check, text, lines, choice"""
+    """number, whole, check, text, numbers (between commas), lines, choice"""
     methods: str = ""
     choices: tuple[str, ...] = ()
 
@@ -69,7 +78,9 @@ MORE = (
     Field("lr_plus_ratio", methods=LORA),
     Field("prior_weight", methods=PRIOR),
     Field("prior_target", "choice", PRIOR, get_args(PriorTarget)),
-    Field("hypernetwork_activation", "text", "hypernetwork"),
+    Field("hypernetwork_layers", "numbers", "hypernetwork"),
+    Field("hypernetwork_activation", "choice", "hypernetwork", ACTIVATIONS),
+    Field("hypernetwork_initialization", "choice", "hypernetwork", get_args(Initialization)),
     Field("hypernetwork_layer_norm", "check", "hypernetwork"),
     Field("hypernetwork_dropout", methods="hypernetwork"),
     Field("buckets", "check"),
@@ -204,7 +215,7 @@ class _Words:
         if field.kind == "choice":
             rows = [(one, TRAINING.get(f"train_c_{one}", (one, one))) for one in field.choices]
             return f"<select {name}>{self.options(rows)}</select>"
-        if field.kind == "text":
+        if field.kind in ("text", "numbers"):
             return f'<input type="text" {name}>'
         step = "1" if field.kind == "whole" else "any"
         return f'<input type="number" step="{step}" min="0" {name}>'

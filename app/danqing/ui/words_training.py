@@ -110,6 +110,8 @@ TRAINING: Mapping[str, tuple[str, str]] = {
     "train_f_prior_target": ("Learned from class pictures", "从类别图片学习"),
     "train_c_noise": ("their noise, as DreamBooth", "其噪声（如 DreamBooth）"),
     "train_c_model": ("what the model said before (holds it closer)", "原模型的输出（更好地保持原样）"),
+    "train_f_hypernetwork_layers": ("Layers (multiples of the width)", "层结构（宽度的倍数）"),
+    "train_f_hypernetwork_initialization": ("Weights begin as", "权重初始化"),
     "train_f_hypernetwork_activation": ("Activation", "激活函数"),
     "train_f_hypernetwork_layer_norm": ("Layer norm", "层归一化"),
     "train_f_hypernetwork_dropout": ("Dropout", "随机失活（Dropout）"),

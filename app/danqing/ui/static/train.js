@@ -3,6 +3,7 @@
   const page = window.danqing;
   const DRAFT = 'danqing-train';
   const PACE = 1500, WAIT = 500;
+  const SPOILT = ['train_picture_broken', 'train_picture_huge', 'train_picture_twice'];
   const root = () => document.querySelector('.dq-train');
   const all = (selector) => [...(root()?.querySelectorAll(selector) || [])];
   const one = (selector) => root()?.querySelector(selector);
@@ -31,11 +32,12 @@
   function valueOf(input) {
     if (input.type === 'checkbox') return input.checked;
     if (input.dataset.field === 'sample_prompts') return input.value.split('\n').map((line) => line.trim()).filter(Boolean).slice(0, 8);
+    if (input.dataset.kind === 'numbers') return input.value.split(/[,，]/).map(Number);
     return input.type === 'number' && input.value !== '' ? Number(input.value) : input.value;
   }
   function put(input, value) {
     if (input.type === 'checkbox') input.checked = Boolean(value);
-    else input.value = Array.isArray(value) ? value.join('\n') : value ?? '';
+    else input.value = Array.isArray(value) ? value.join(input.dataset.kind === 'numbers' ? ', ' : '\n') : value ?? '';
   }
   const isFor = (input) => { const methods = input.closest('[data-for]')?.dataset.for; return !methods || methods.split(' ').includes(one('[data-field=method]').value); };
 
@@ -122,7 +124,7 @@
       line.textContent = told.fatal || [word('train_counts', { pictures: told.pictures.length, captions: told.captions }), bucketsOf(told.pictures)].filter(Boolean).join(' · ');
       one('.dq-train-see').hidden = told.captions === told.pictures.length;
       line.classList.toggle('dq-train-wrong', Boolean(told.fatal));
-      issues.replaceChildren(...told.issues.slice(0, 20).map((issue) => node('li', { textContent: issue.text })));
+      issues.replaceChildren(...told.issues.slice(0, 20).map((issue) => node('li', {}, issue.text, ...(SPOILT.includes(issue.code) ? [' ', away(name, issue.file)] : []))));
       frame.replaceChildren(...told.pictures.slice(0, 200).map((picture) => card(name, picture)));
     } catch (error) { line.textContent = error.message; line.classList.add('dq-train-wrong'); }
     show();
@@ -135,17 +137,23 @@
     return counts.size ? word('train_buckets', { sizes: [...counts].map(([size, count]) => `${count} × (${size})`).join(', ') }) : '';
   }
 
+  const pathOf = (set, file) => `/v1/datasets/${encodeURIComponent(set)}/pictures/${file.split('/').map(encodeURIComponent).join('/')}`;
+
+  function away(set, file) {
+    const button = node('button', { type: 'button', className: 'dq-train-away', textContent: '×', title: word('train_picture_remove'), ariaLabel: `${word('train_picture_remove')}: ${file}` });
+    button.addEventListener('click', async () => {
+      if (!confirm(word('train_picture_sure', { name: file }))) return;
+      await call('DELETE', pathOf(set, file)).catch(tell);
+      await listSets(set).catch(tell);
+    });
+    return button;
+  }
+
   function card(name, picture) {
-    const path = `/v1/datasets/${encodeURIComponent(name)}/pictures/${picture.name.split('/').map(encodeURIComponent).join('/')}`;
+    const path = pathOf(name, picture.name);
     const image = node('img', { src: `${path}?v=${picture.sha256.slice(0, 12)}`, alt: picture.name, loading: 'lazy', decoding: 'async', title: `${picture.name}, ${picture.width}×${picture.height}` });
     const caption = node('textarea', { rows: 2, value: picture.caption, placeholder: word('train_caption') });
     caption.dataset.file = picture.name;
-    const away = node('button', { type: 'button', className: 'dq-train-away', textContent: '×', title: word('train_picture_remove'), ariaLabel: `${word('train_picture_remove')}: ${picture.name}` });
-    away.addEventListener('click', async () => {
-      if (!confirm(word('train_picture_sure', { name: picture.name }))) return;
-      await call('DELETE', path).catch(tell);
-      await listSets(name).catch(tell);
-    });
     caption.setAttribute('aria-label', `${word('train_caption')}: ${picture.name}`);
     caption.addEventListener('change', async () => {
       try {
@@ -154,7 +162,7 @@
         setTimeout(() => caption.classList.remove('dq-saved'), 1200);
       } catch (error) { tell(error); }
     });
-    return node('figure', {}, image, away, caption);
+    return node('figure', {}, image, away(name, picture.name), caption);
   }
 
   // `files`: rows of name and file. One that is refused costs none of the others.
