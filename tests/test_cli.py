@@ -141,6 +141,7 @@ def test_info_of_what_holds_none(tmp_path: Path) -> None:
         (broken, "cannot be read"),
         (tmp_path / "none.png", "Cannot read"),
         (tmp_path, "Cannot read"),
+        (Path("/dev/zero"), "Cannot read"),
     ):
         done = danqing("info", str(path))
         assert done.returncode == 2

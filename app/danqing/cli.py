@@ -28,6 +28,8 @@ app = typer.Typer(
 
 BAD_INPUT = 2
 FAILED = 1
+INFO_BYTES = 512 * 2**20
+"""Of a picture; /dev/zero has more."""
 
 DataFolder = Annotated[Path, typer.Option("--data", help="Folder of models, pictures and settings.")]
 
@@ -131,9 +133,12 @@ def info(
     from danqing.gallery import infotext
 
     try:
-        content = file.read_bytes()
+        with file.open("rb") as opened:
+            content = opened.read(INFO_BYTES + 1)
     except OSError as error:
         raise DanqingError("cannot_read", path=str(file), reason=error.strerror or str(error)) from None
+    if len(content) > INFO_BYTES:
+        raise DanqingError("cannot_read", path=str(file), reason=f"more than {INFO_BYTES >> 20} MB")
     text, items = infotext.read_image(content)
     program = infotext.maker_of(items)
     if as_json:

@@ -6,11 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from danqing.client.drawing import draw as drawn
+from danqing.client.http import Server as Http
+from danqing.errors import DanqingError
 from tests.conftest import Server, start_server
 
 SMALL = ("--size", "64x64", "--steps", "2", "--seed", "7")
@@ -52,6 +57,7 @@ def test_draw_from_a_picture(server: Server, tmp_path: Path) -> None:
         (("--set", "sd_model_checkpoint"), 2, "NAME=VALUE"),
         (("--size", "large"), 2, "--size"),
         (("--url", "ftp://x"), 2, "--url"),
+        (("--token", "two\nlines"), 2, "--token"),
         (("--image", "/nothing/here.png"), 2, "Cannot read"),
         (("-o", "/nothing/here.png"), 2, "Cannot write"),
     ],
@@ -62,6 +68,29 @@ def test_bad_input(server: Server, arguments: tuple[str, ...], code: int, words:
     assert done.returncode == code
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>hi", b"[]", b'{"id": 5}', b"null", b"\xff"])
+def test_what_is_no_danqing(body: bytes) -> None:
+    """A page of a proxy's, say: said in one line, whatever it answers."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as stranger:
+        threading.Thread(target=stranger.serve_forever, args=(0.02,), daemon=True).start()
+        with pytest.raises(DanqingError) as caught:
+            drawn(Http(f"http://127.0.0.1:{stranger.server_port}"), {"kind": "txt2img"}, lambda job: None)
+        stranger.shutdown()
+    assert caught.value.code == "server_failed"
 
 
 def test_tokens(login_server: Server, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def draw(server: Server, fields: dict[str, Any], watch: Watch, key: str = "") ->
     Raises:
         DanqingError: what the server says, `job_failed`; a job that is left by Ctrl-C is cancelled.
     """
-    job = server.ask("POST", "/v1/jobs", fields, {"Idempotency-Key": key or uuid4().hex})
+    job = server.job("POST", "/v1/jobs", fields, {"Idempotency-Key": key or uuid4().hex})
     try:
         job = followed(server, job, watch)
     except KeyboardInterrupt:
@@ -61,7 +61,7 @@ def followed(server: Server, job: dict[str, Any], watch: Watch) -> dict[str, Any
         if job["state"] in ("done", "failed", "cancelled"):
             return job
         # The server was restarted or a proxy hung up: the job is kept there.
-        job = server.ask("GET", f"/v1/jobs/{job['id']}")
+        job = server.job("GET", f"/v1/jobs/{job['id']}")
     raise DanqingError("server_unreachable", url=server.url, reason="the events end too early")
 
 

@@ -40,6 +40,8 @@ class Server:
         self.url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self.patience = patience
         self._headers: dict[str, str] = {"Accept-Language": environment_language()}
+        if not token.isprintable() or not token.isascii():
+            raise DanqingError("invalid_field", field="--token", reason="a token of `danqing token new`")
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         elif parts.username:
@@ -50,11 +52,18 @@ class Server:
         """The JSON that a route answers.
 
         Raises:
-            DanqingError: `server_unreachable`, `server_refused` (4xx) or `server_failed` (5xx).
+            DanqingError: `server_unreachable`, `server_refused` (4xx) or `server_failed` (5xx, and what is no Danqing).
         """
         content = None if body is None else json.dumps(body).encode()
         kind = {} if body is None else {"Content-Type": "application/json"}
-        return json.loads(self._patiently(method, path, content, {**kind, **(headers or {})}))
+        return self._json(self._patiently(method, path, content, {**kind, **(headers or {})}))
+
+    def job(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+        """As `ask`, of a route that answers with a job."""
+        found = self.ask(method, path, body, headers)
+        if not {"id", "state"} <= found.keys():
+            raise self._stranger(json.dumps(found).encode())
+        return found
 
     def upload(self, path: str, field: str, name: str, content: bytes) -> Any:
         """Send one file as a form; the JSON that the route answers.
@@ -66,9 +75,21 @@ class Server:
         shown = name.replace("\\", "_").replace('"', "%22").replace("\r", "").replace("\n", "")
         head = f'--{line}\r\nContent-Disposition: form-data; name="{field}"; filename="{shown}"\r\n\r\n'
         body = head.encode() + content + f"\r\n--{line}--\r\n".encode()
-        return json.loads(
-            self._patiently("POST", quote(path), body, {"Content-Type": f"multipart/form-data; boundary={line}"})
-        )
+        kind = {"Content-Type": f"multipart/form-data; boundary={line}"}
+        return self._json(self._patiently("POST", quote(path), body, kind))
+
+    def _json(self, body: bytes) -> Any:
+        """An object. Whatever else stands at the address, a page of a proxy's, say, is no Danqing."""
+        try:
+            found = json.loads(body)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise self._stranger(body)
+        return found
+
+    def _stranger(self, body: bytes) -> DanqingError:
+        return DanqingError("server_failed", url=self.url, status=200, reason=_reason(body)[:100], busy=0)
 
     def file(self, path: str) -> bytes:
         """The bytes that a route answers.

@@ -74,11 +74,11 @@ def at_server(server: Server, pictures: str, values: dict[str, Any], resume: str
     from danqing.client.drawing import followed
 
     if resume:
-        job = server.ask("POST", f"/v1/jobs/{resume}/resume")
+        job = server.job("POST", f"/v1/jobs/{resume}/resume")
     else:
         where = Path(pictures)
         wanted = {**values, "kind": "train", "data": uploaded(server, where) if where.exists() else pictures}
-        job = server.ask("POST", "/v1/jobs", {key: value for key, value in wanted.items() if value != ""})
+        job = server.job("POST", "/v1/jobs", {key: value for key, value in wanted.items() if value != ""})
     tell = progress_line()
     try:
         job = followed(server, job, lambda told: tell(told["training"]["step"], told["training"]["steps"], None))
