@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from danqing.train.folder import create
+from danqing.train.recipe import TrainRequest
 from tests.clients.test_command_line import danqing
 from tests.conftest import Server, start_server
 
@@ -48,6 +50,16 @@ def test_at_a_server(trains: Server, stars: Path) -> None:
     with trains.client() as client:
         recipe = client.get(f"/v1/jobs/{job}/training").json()["recipe"]
     assert (recipe["data"], recipe["steps"], recipe["rank"]) == ("stars", 3, 8)
+    below = stars.parent / "other" / "stars" / "10_zqx"
+    below.mkdir(parents=True)
+    Image.new("RGB", (64, 64), (200, 10, 10)).save(below / "a.png")
+    (below / "a.txt").write_text("a red one")
+    other = danqing("train", str(below.parent), "--name", "red", *shared)
+    assert other.returncode == 0, other.stderr
+    with trains.client() as client:  # not mixed with the pictures of another folder of this name
+        (only,) = client.get("/v1/datasets/stars-2").json()["pictures"]
+        assert (only["name"], only["caption"]) == ("10_zqx_a.png", "a red one")
+        assert len(client.get("/v1/datasets/stars").json()["pictures"]) == 2
     again = danqing("train", "stars", "--name", "other", "--method", "hypernetwork", *shared)
     assert again.returncode == 0, again.stderr
     failed = danqing("train", "stars", "--name", "fail", *shared)
@@ -84,6 +96,14 @@ def test_on_this_machine(stars: Path, tmp_path: Path) -> None:
     taken = danqing("train", str(stars), "--name", "zqx", "--method", "textual_inversion", *shared)
     assert taken.returncode == 2
     assert "never overwritten" in taken.stderr
+
+
+def test_one_that_runs_is_not_resumed_twice(stars: Path, tmp_path: Path) -> None:
+    training = create(tmp_path / "data", TrainRequest(method="lora", name="zqx", data=str(stars)))
+    with training.held():
+        done = danqing("train", "--resume", training.id, "--data", str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert "running already" in done.stderr
 
 
 @pytest.mark.parametrize(

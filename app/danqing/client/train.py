@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -93,24 +96,44 @@ def at_server(server: Server, pictures: str, values: dict[str, Any], resume: str
 
 
 def uploaded(server: Server, where: Path) -> str:
-    """A folder's pictures and captions, or a zip, as a data set of the server; its name.
+    """A folder's pictures and captions, those of folders below it too, or a zip, as a data set of the server; its name.
 
     Raises:
-        DanqingError: `cannot_read`, or what the server says.
+        DanqingError: `cannot_read`, `train_no_pictures`, `train_archive`, or what the server says.
     """
     from danqing.train.captions import SIDECARS
     from danqing.train.data import ENDINGS
+    from danqing.train.settings import Limits
+    from danqing.train.source import opened
 
-    name, kinds = where.stem, (*ENDINGS, *SIDECARS)
-    files = sorted(path for path in where.iterdir() if path.suffix.lower() in kinds) if where.is_dir() else [where]
-    if not files:
-        raise DanqingError("train_no_pictures", path=where.name, reason="there are no pictures in it")
-    for path in files:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DanqingError("cannot_read", path=str(path), reason=error.strerror or str(error)) from None
-        server.upload(f"/v1/datasets/{name}", "files", path.name, content)
+    with opened(where, Limits()) as source:
+        files = [name for name in source.names() if name.lower().endswith((*ENDINGS, *SIDECARS))]
+        pictures = {hashlib.sha256(source.read(file)).hexdigest() for file in files if file.lower().endswith(ENDINGS)}
+        if not pictures:
+            raise DanqingError("train_no_pictures", path=where.name, reason="there are no pictures in it")
+        name = _set_name(server, where, pictures)
+        if where.is_dir():
+            for file in files:
+                server.upload(f"/v1/datasets/{name}", "files", file, source.read(file))
+            return name
+    try:
+        content = where.read_bytes()
+    except OSError as error:
+        raise DanqingError("cannot_read", path=str(where), reason=error.strerror or str(error)) from None
+    server.upload(f"/v1/datasets/{name}", "files", where.name, content)
+    return name
+
+
+def _set_name(server: Server, where: Path, pictures: set[str]) -> str:
+    """As the folder or the zip is called. A set of that name that holds other pictures is another: those do not mix."""
+    plain = re.sub(r"[^\w .()+-]", "_", where.resolve().stem).lstrip(" .()+-").strip()[:50] or "pictures"
+    known = {row["name"] for row in server.ask("GET", "/v1/datasets")["datasets"]}
+    for name in (plain, *(f"{plain}-{number}" for number in range(2, len(known) + 2))):
+        if name not in known:
+            break
+        told = server.ask("GET", f"/v1/datasets/{quote(name)}")["pictures"]
+        if {row["sha256"] for row in told} <= pictures:
+            break
     return name
 
 
@@ -123,6 +146,8 @@ def here(data: Path, pictures: str, values: dict[str, Any], preset: str, resume:
     from danqing.train import folder
 
     training = folder.find(data, resume) if resume else _created(data, pictures, values, preset)
+    if training.is_running():
+        raise DanqingError("train_running", path=str(training.path))
     command = [sys.executable, "-m", "danqing.train.worker", str(training.path), "--data", str(data)]
     with (training.path / "worker.log").open("ab") as log:
         worker = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
