@@ -174,6 +174,23 @@ def test_a_marker_says_that_the_last_timestep_is_noise_alone(tmp_path: Path) -> 
     assert torch.equal(loaded(tmp_path, "f").sigmas.alphas_cumprod, marked.sigmas.alphas_cumprod)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        "linear_start: .nan",
+        "linear_start: 5, linear_end: -3",
+        "scale_factor: 0",
+        "unet_config: {params: {num_heads: 7}}",
+        "cond_stage_config: {params: {num_attention_heads: 0}}",
+    ],
+)
+def test_a_yaml_of_impossible_numbers_is_named(tmp_path: Path, params: str) -> None:
+    put(tmp_path, "m.safetensors", layouts.tensors(layouts.SD1), f"model: {{params: {{{params}}}}}")
+    with pytest.raises(DanqingError) as caught:
+        loaded(tmp_path, "m")
+    assert caught.value.code == "model_broken"
+
+
 @pytest.mark.parametrize(("answer", "expected"), [(1.0, "epsilon"), (-3.0, "v")])
 def test_without_a_yaml_the_unet_says_what_it_predicts(tmp_path: Path, answer: float, expected: str) -> None:
     """At the last timestep a UNet that predicts the noise gives back its input of 0.5 everywhere."""

@@ -157,7 +157,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha25
     try:
         parts = meta_parts(architecture)
         fill_parts(parts, weights, routes_of(weights, architecture), device, dtype)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, ArithmeticError) as error:
         raise _broken(checkpoint.name, error) from error
     texts = architecture.texts
     return Model(

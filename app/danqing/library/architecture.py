@@ -122,6 +122,9 @@ def check_parts(name: str, unet: UnetShape, texts: tuple[TextShape, ...], family
     if unet.in_channels not in CHANNELS or unet.out_channels != 4:
         reason = f"UNets with {unet.in_channels} input and {unet.out_channels} output channels cannot be drawn with"
         raise DanqingError("model_broken", name=name, reason=reason)
+    if any(text.heads < 1 or text.width % text.heads for text in texts):
+        reason = f"its text encoder of {texts[0].width} numbers cannot have {texts[0].heads} heads"
+        raise DanqingError("model_broken", name=name, reason=reason)
     if unet.context != context:
         reason = f"its UNet attends to {unet.context} numbers a token, its text encoders give {context}"
         raise DanqingError("model_broken", name=name, reason=reason)
@@ -152,11 +155,28 @@ def _denoiser(params: Mapping[str, Any]) -> str:
 
 def _betas(params: Mapping[str, Any]) -> tuple[float, float, int]:
     count = int(params.get("timesteps", 1000))
-    return (
-        float(params.get("linear_start", 0.00085)),
-        float(params.get("linear_end", 0.012)),
-        count if 1 < count <= 100_000 else 1000,
-    )
+    ends = float(params.get("linear_start", 0.00085)), float(params.get("linear_end", 0.012))
+    return checked_betas(*ends, count if 1 < count <= 100_000 else 1000)
+
+
+def checked_betas(first: float, last: float, count: int) -> tuple[float, float, int]:
+    """
+    Raises:
+        ValueError: they make no noise schedule.
+    """
+    if not 0 < first <= last < 1:
+        raise ValueError(f"a noise schedule from {first} to {last}")
+    return first, last, count
+
+
+def checked_scale(scale: float) -> float:
+    """
+    Raises:
+        ValueError: no latent can have this factor.
+    """
+    if not 1e-6 < scale < 1e6:
+        raise ValueError(f"a latent's factor of {scale}")
+    return scale
 
 
 def _params(name: str, config: Path | None) -> dict[str, Any]:
@@ -172,7 +192,7 @@ def _params(name: str, config: Path | None) -> dict[str, Any]:
             section = params.get(key) or params.get(older) or {}
             params[key] = dict(section.get("params") or {}) if isinstance(section, dict) else {}
         # Numbers of a wrong type must be found here and not in the middle of a load.
-        _betas(params), float(params.get("scale_factor", SD_SCALE))
+        _betas(params), checked_scale(float(params.get("scale_factor", SD_SCALE)))
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         reason = f"{config.name} cannot be read ({type(error).__name__})"
         raise DanqingError("model_broken", name=name, reason=reason) from None

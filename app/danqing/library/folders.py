@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from danqing.errors import DanqingError
-from danqing.library.architecture import SD_SCALE, SDXL_SCALE, Architecture, Prediction, check_parts, family_of
+from danqing.library.architecture import (
+    SD_SCALE,
+    SDXL_SCALE,
+    Architecture,
+    Prediction,
+    check_parts,
+    checked_betas,
+    checked_scale,
+    family_of,
+)
 from danqing.library.shapes import TextKind, TextShape, UnetShape, VaeShape
 from danqing.library.weights import Weights
 
@@ -31,9 +40,9 @@ def recognise_folder(name: str, weights: Weights) -> Architecture:
         unet, vae = _unet(configs["unet"]), _vae(configs["vae"])
         family = family_of(texts)
         default = SDXL_SCALE if family.startswith("sdxl") else SD_SCALE
-        scale = float(configs["vae"].get("scaling_factor", default))
+        scale = checked_scale(float(configs["vae"].get("scaling_factor", default)))
         schedule = configs.get("scheduler", {})
-        betas = (
+        betas = checked_betas(
             float(schedule.get("beta_start", 0.00085)),
             float(schedule.get("beta_end", 0.012)),
             int(schedule.get("num_train_timesteps", 1000)),
