@@ -88,6 +88,19 @@ def test_the_digest_is_of_pictures_masks_and_captions(tmp_path: Path) -> None:
     assert report(tmp_path).sha256 not in (first, second)
 
 
+def test_a_picture_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda *args, **more: opened.append(1) or real(*args, **more))
+    picture(tmp_path / "once.png", 4711, (90, 70))
+    first = report(tmp_path, 64)
+    assert report(tmp_path, 64) == first
+    assert len(opened) == 1
+    assert [issue.code for issue in report(tmp_path, 64, Limits(pixels=4096)).issues] == ["train_picture_huge"]
+    picture(tmp_path / "once.png", 4712, (80, 70))
+    assert report(tmp_path, 64).pictures[0].width == 80
+
+
 def test_endings_may_be_in_capitals(tmp_path: Path) -> None:
     picture(tmp_path / "IMG_1.JPG", 1)
     picture(tmp_path / "IMG_1-mask.PNG", 2, mode="L")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -34,6 +36,9 @@ ALIKE = 1.5
 
 COMPARED = 2000
 """Pictures that are compared with one another; of more, only equal files are found."""
+
+KEPT = 5000
+"""Pictures whose look is remembered, of a kilobyte each: a page asks for the same report again and again."""
 
 T = TypeVar("T")
 
@@ -163,6 +168,36 @@ def report(path: Path, resolution: int = 512, limits: Limits | None = None) -> R
         return _Look(source, resolution, limits).report(path.name)
 
 
+class _Looks:
+    """Thumbnails and sizes by the digest of a file's bytes, of the pictures that were looked at last. Any thread may ask."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[Pixels, tuple[int, int]]] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def at(self, name: str, content: bytes, sha256: str, limit: int) -> tuple[Pixels, tuple[int, int]]:
+        """
+        Raises:
+            DanqingError: as `decoded`.
+        """
+        with self._turn:
+            found = self._known.pop(sha256, None)
+        if found is None or found[1][0] * found[1][1] > limit:
+            found = decoded(name, content, limit, _thumb)
+        with self._turn:
+            self._known[sha256] = found
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        return found
+
+
+_looks = _Looks()
+
+
+def _thumb(image: Image.Image) -> Pixels:
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
+
+
 class _Look:
     def __init__(self, source: Source, resolution: int, limits: Limits) -> None:
         self._source, self._resolution, self._limits = source, resolution, limits
@@ -187,8 +222,9 @@ class _Look:
     def _picture(self, name: str) -> Picture | None:
         try:
             content = self._source.read(name)
-            pixels, size = decoded(name, content, self._limits.pixels, self._thumb)
-            found = Picture(name, *size, hashlib.sha256(content).hexdigest())
+            sha256 = hashlib.sha256(content).hexdigest()
+            pixels, size = _looks.at(name, content, sha256, self._limits.pixels)
+            found = Picture(name, *size, sha256)
         except DanqingError as error:
             self._issues.append(Issue(error, name))
             return None
@@ -217,15 +253,12 @@ class _Look:
             return picture
         try:
             content = self._source.read(mask)
-            decoded(mask, content, self._limits.pixels, lambda image: None)
+            sha256 = hashlib.sha256(content).hexdigest()
+            _looks.at(mask, content, sha256, self._limits.pixels)
         except DanqingError as error:
             self._issues.append(Issue(error, mask))
             return picture
-        return replace(picture, mask=mask, mask_sha256=hashlib.sha256(content).hexdigest())
-
-    @staticmethod
-    def _thumb(image: Image.Image) -> Pixels:
-        return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
+        return replace(picture, mask=mask, mask_sha256=sha256)
 
     def _without_copies(self, pictures: list[Picture]) -> list[Picture]:
         """Equal files count once. Pictures that are nearly the same stay: a person is told."""
