@@ -35,6 +35,13 @@ FILES: tuple[tuple[str, int, str, str], ...] = (
         "网络“{name}”与模型“{model}”不匹配：{reason}。请换一个网络或模型。",
     ),
     (
+        "adapter_partly",
+        422,
+        "{count} of {total} layers of the network “{name}” are not in the model “{model}” or of an unknown kind; the picture was "
+        "drawn without them.",
+        "网络“{name}”的 {total} 层中有 {count} 层不在模型“{model}”中或类型未知，图片未使用这些层。",
+    ),
+    (
         "network_absent",
         404,
         "There is no {kind} “{name}”; the picture was drawn without it.",

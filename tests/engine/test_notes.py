@@ -24,6 +24,11 @@ def test_names_that_are_not_there_or_do_not_fit_are_told_once(tmp_path: Path) ->
     (tmp_path / "models" / "Lora").mkdir(parents=True, exist_ok=True)
     inside = {"bundle_emb.inner.emb_params": torch.ones(2, 99), "bundle_emb.other.emb_params": torch.ones(2, 99)}
     save_file(inside, tmp_path / "models" / "Lora" / "bundle.safetensors")
+    stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    layer = {"lora_down.weight": torch.zeros(2, 32), "lora_up.weight": torch.zeros(32, 2)}
+    partly = {f"{place}.{key}": value.clone() for place in (stem, "lora_unet_gone") for key, value in layer.items()}
+    strange = {"lora_unet_mid_block_attentions_0_proj_in.of_no_kind": torch.ones(2)}
+    save_file({**partly, **strange, **inside}, tmp_path / "models" / "Lora" / "partly.safetensors")
     (tmp_path / "embeddings" / "torn.pt").write_bytes(b"no embedding")
     bench, told = Bench(tmp_path), []
 
@@ -39,6 +44,7 @@ def test_names_that_are_not_there_or_do_not_fit_are_told_once(tmp_path: Path) ->
         named=GenerateRequest(prompt=f"a widest cat {tags}", negative_prompt="Torn", n_iter=2, **fields),
         bare=GenerateRequest(prompt="a widest cat", negative_prompt="Torn", n_iter=2, **fields),
         bundle=GenerateRequest(prompt="an inner cat <lora:bundle:1>", n_iter=2, **fields),
+        partly=GenerateRequest(prompt="a cat <lora:partly:1>", n_iter=2, **fields),
         many=GenerateRequest(prompt="".join(f"<lora:no{n}:1>" for n in range(50)), **fields),
     )
     assert all(one.error is None for one in drawn.values())
@@ -50,4 +56,6 @@ def test_names_that_are_not_there_or_do_not_fit_are_told_once(tmp_path: Path) ->
     assert [(note.code, note.params["name"]) for job, note in told if job == "bundle"] == [
         ("embedding_misfit", "inner")
     ]
+    (note,) = (note for job, note in told if job == "partly")
+    assert (note.code, note.params["count"], note.params["total"]) == ("adapter_partly", 2, 3)
     assert len([job for job, _ in told if job == "many"]) == 20

@@ -9,7 +9,7 @@ GLoRA (Chavan et al. 2023, https://arxiv.org/abs/2306.07967), OFT (Qiu et al. 20
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -93,8 +93,13 @@ def widened(change: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 
 def layer_of(tensors: Tensors) -> Layer | None:
     """The layer that these tensors make; None when they are of no known kind."""
-    kind = next((kind for names, kind in DETECT if names <= tensors.keys()), None)
+    kind = kind_of(tensors.keys())
     return None if kind is None else Layer(kind, tensors, _scale(kind, tensors))
+
+
+def kind_of(names: Set[str]) -> str | None:
+    """The kind of layer that tensors of these names make; None for none that is known."""
+    return next((kind for needed, kind in DETECT if needed <= names), None)
 
 
 def _scale(kind: str, tensors: Tensors) -> float:

@@ -19,6 +19,7 @@ from danqing.engine.networks import Resolved
 from danqing.engine.noise import PictureNoise
 from danqing.engine.sampling import Blend, ModelView, SampleSpec, calls_of, prompt_steps, sample, sigmas_of
 from danqing.engine.studio import Studio
+from danqing.engine.unplaced import unplaced
 from danqing.errors import DanqingError
 from danqing.options import DrawOptions
 from danqing.prompt.networks import without_tags
@@ -186,7 +187,7 @@ def ready(scene: Scene, stage: Stage, reading: Resolved | None = None) -> Genera
     networks = scene.studio.resolved(stage.prompt, request)
     scene.tell(told.with_lora_hashes(scene.pairs if stage.hires else {}, networks.infotext))
     scene.added = scene.added or networks.added
-    scene.track.notes.extend(networks.notes)
+    scene.track.notes.extend((*networks.notes, *unplaced(model, networks.adapters)))
     view = view_of(model)
     steps, base = _prompt_steps(request, stage, view)
     scene.tell(told.of_prompts(request, stage, steps, base))

@@ -111,7 +111,7 @@ class Patcher:
     def _places_of(self, model: Model) -> Places:
         found = self._places.get(model.unet)
         if found is None:
-            found = self._places[model.unet] = Places(model.unet, encoders_of(model))
+            found = self._places[model.unet] = places_of(model)
             # A model that has left memory must not live on in its patches.
             weakref.finalize(model.unet, self._forget, id(model.unet))
         return found
@@ -127,6 +127,17 @@ class Patcher:
     def _make_room(self, least: int) -> None:
         while len(self._kept) > least and sum(patches.bytes for patches in self._kept.values()) > self._most:
             self._kept.popitem(last=False)
+
+
+_places: weakref.WeakKeyDictionary[nn.Module, Places] = weakref.WeakKeyDictionary()
+
+
+def places_of(model: Model) -> Places:
+    """Where a model's modules are found by their names; worked out once. One thread uses this."""
+    found = _places.get(model.unet)
+    if found is None:
+        found = _places[model.unet] = Places(model.unet, encoders_of(model))
+    return found
 
 
 def active_in(adapters: Adapters, part: Part) -> Adapters:
