@@ -66,6 +66,9 @@ def test_from_pictures_to_a_result(opened: Any, trains: Server, tmp_path: Path) 
         page.press(".dq-train-pictures figure:nth-child(2) textarea", "Tab")
     assert (trains.data / "datasets" / "local" / "三张图" / "1.txt").read_text("utf-8") == "第二张\n"
 
+    assert page.is_visible(".dq-train-unused"), "templates say nothing of the captions"
+    page.select_option("[data-field=caption_source]", "sidecar")
+    assert page.is_hidden(".dq-train-unused")
     page.once("dialog", lambda dialog: dialog.accept())
     page.click(".dq-train-pictures figure:nth-child(3) .dq-train-away")
     page.wait_for_selector(".dq-train-pictures figure:nth-child(3)", state="detached")

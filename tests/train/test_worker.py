@@ -137,6 +137,9 @@ def test_samples_and_saves_are_told(root: Path) -> None:
     }
     training = begin(root, method="hypernetwork", **fields)
     go_on(training, root)
+    silent = begin(root, method="lora", **(fields | {"sample_prompts": ()}))
+    go_on(silent, root)
+    assert sorted(path.name for path in silent.samples.iterdir()) == ["000001-0.png", "000002-0.png"]
     told = [row for row in training.rows() if "event" in row]
     assert [row["event"] for row in told] == ["sample", "saved", "sample"]
     assert told[0]["files"] == ["samples/000001-0.png", "samples/000001-1.png"]

@@ -76,7 +76,7 @@ def sampled(painter: Painter, method: Method, resolution: int) -> Iterator[bytes
     recipe = method.recipe
     method.train(False)
     try:
-        for index, prompt in enumerate(recipe.sample_prompts):
+        for index, prompt in enumerate(recipe.samples):
             (picture,) = painter.draw(
                 method.encode,
                 [prompt.replace("[name]", recipe.word)],

@@ -200,6 +200,11 @@ class TrainRequest(BaseModel):
         return self.trigger or self.name
 
     @property
+    def samples(self) -> tuple[str, ...]:
+        """Prompts of the sample pictures."""
+        return self.sample_prompts or ("a photo of [name]",)
+
+    @property
     def is_lora(self) -> bool:
         return self.method in ("lora", "dreambooth_lora")
 

@@ -167,7 +167,7 @@ class Trainer:
     def _between(self) -> None:
         """What is due after a step: samples, a saved state."""
         recipe = self.recipe
-        if recipe.sample_prompts and recipe.sample_every and self.step % recipe.sample_every == 0:
+        if recipe.sample_every and self.step % recipe.sample_every == 0:
             self._sample()
         if recipe.save_every and self.step % recipe.save_every == 0 and self.step < recipe.steps:
             self._save()

@@ -50,7 +50,7 @@ class Field:
 
 
 FIRST = (
-    Field("trigger", "text"),
+    Field("trigger", "text", PRIOR),  # an embedding's word is its file's name
     Field("caption_source", "choice", choices=("template", "sidecar", "filename")),
     Field("template", "lines"),
     Field("vectors", "whole", "textual_inversion"),
@@ -148,6 +148,7 @@ def _data(t: _Words) -> str:
         f'<label class="dq-train-drop" tabindex="0">{t("train_drop")}<input type="file" multiple hidden'
         ' accept="image/png,image/jpeg,image/webp,image/bmp,.txt,.caption,.zip"></label>'
         f'<p class="dq-train-report" role="status"></p><ul class="dq-train-issues"></ul>{_see(t)}'
+        f'<p class="dq-train-unused dq-train-wrong" hidden>{t("train_captions_unused")}</p>'
         '<div class="dq-train-pictures"></div>'
         f'<p class="dq-train-hint">{t("train_set_hint")}</p></fieldset>'
     )

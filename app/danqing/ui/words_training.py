@@ -26,6 +26,10 @@ TRAINING: Mapping[str, tuple[str, str]] = {
         "只保存上传的副本，您的原图不受影响。可以在这里编辑标注。",
     ),
     "train_counts": ("{pictures} pictures, {captions} with captions", "{pictures} 张图片，其中 {captions} 张有标注"),
+    "train_captions_unused": (
+        "These captions are not used: let captions come from files beside the pictures, or put [filewords] into the templates.",
+        "当前设置不会使用这些标注：请把标注来源改为图片旁的文件，或在模板中加入 [filewords]。",
+    ),
     "train_buckets": ("buckets: {sizes}", "分桶：{sizes}"),
     "train_picture_remove": ("Take this picture out of the set", "从数据集中移除这张图片"),
     "train_picture_sure": ("Take {name} and its caption out of the set?", "从数据集中移除 {name} 及其标注？"),

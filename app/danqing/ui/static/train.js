@@ -7,7 +7,7 @@
   const root = () => document.querySelector('.dq-train');
   const all = (selector) => [...(root()?.querySelectorAll(selector) || [])];
   const one = (selector) => root()?.querySelector(selector);
-  let words = {}, presets = null, sets = [], timer = 0, looking = 0, need = 0;
+  let words = {}, presets = null, sets = [], captions = 0, timer = 0, looking = 0, need = 0;
   const records = {};
 
   const word = (key, values = {}) => words[key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? '');
@@ -59,6 +59,8 @@
   function show() {
     const method = one('[data-field=method]').value;
     for (const row of all('[data-for]')) row.hidden = !row.dataset.for.split(' ').includes(method);
+    const source = one('[data-field=caption_source]').value;
+    one('.dq-train-unused').hidden = !captions || source === 'sidecar' || (source === 'template' && one('[data-field=template]').value.includes('[filewords]'));
     clearTimeout(need);
     need = setTimeout(estimate, WAIT);
   }
@@ -118,9 +120,11 @@
     line.textContent = '';
     issues.replaceChildren();
     frame.replaceChildren();
+    captions = 0;
     if (!name) return show();
     try {
       const told = await call('GET', `/v1/datasets/${encodeURIComponent(name)}?resolution=${Number(one('[data-field=resolution]').value) || 0}`);
+      captions = told.captions;
       line.textContent = told.fatal || [word('train_counts', { pictures: told.pictures.length, captions: told.captions }), bucketsOf(told.pictures)].filter(Boolean).join(' · ');
       one('.dq-train-see').hidden = told.captions === told.pictures.length;
       line.classList.toggle('dq-train-wrong', Boolean(told.fatal));
