@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import struct
@@ -21,7 +22,7 @@ from danqing.errors import DanqingError
 from danqing.gallery import inputs
 from tests.jobs.support import a_request
 from tests.security.conftest import Run
-from tests.security.support import HOST, PASSWORD, House, basic
+from tests.security.support import HOST, PASSWORD, House, basic, png
 
 KEYS = ("method", "route", "status", "user", "job")
 
@@ -168,6 +169,28 @@ def test_lines_of_requests_name_users_and_jobs_and_no_secrets(home: House, run: 
         {"method": "GET", "route": "/shared/{secret}", "status": 404, "user": None, "job": None},
         {"method": "GET", "route": "none", "status": 401, "user": None, "job": None},
     ]
+
+
+def test_no_picture_is_kept_when_the_disk_is_nearly_full(
+    home: House, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def visit() -> None:
+        picture = png((31, 17))
+        text = base64.b64encode(picture).decode()
+        unit = {"args": [{"enabled": True, "module": "reference_only", "image": text}]}
+        wishes = [
+            ("/ui/inputs", picture),
+            ("/sdapi/v1/img2img", json.dumps({"init_images": [text]}).encode()),
+            ("/sdapi/v1/txt2img", json.dumps({"alwayson_scripts": {"ControlNet": unit}}).encode()),
+        ]
+        before = set((home.data / inputs.FOLDER).rglob("*"))
+        monkeypatch.setattr(inputs, "free_mb", lambda folder: -1)
+        for path, body in wishes:
+            answer = await home.ask("POST", path, home.headers["owner"], body)
+            assert (answer.status, "disk" in answer.json()["errors"].lower()) == (507, True), path
+        assert set((home.data / inputs.FOLDER).rglob("*")) == before
+
+    run(visit())
 
 
 def test_a_picture_whose_file_is_gone_is_not_there(home: House, run: Run) -> None:

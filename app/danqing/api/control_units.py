@@ -206,5 +206,6 @@ def pictures(image: Any, mask: Any) -> tuple[str | None, str | None]:
 def _kept(text: str, context: Context) -> str:
     from danqing.api import images
 
+    inputs.check_room(context.logins.data, context.settings.get_int("disk_reserve_mb"))
     picture = images.decode(text, urls=context.settings.get_bool("url_inputs"))
     return inputs.keep(context.logins.data, picture, context.settings.get_int("limit_upload_pixels"))

@@ -222,9 +222,10 @@ def keep_image(text: str, context: Context) -> str:
 
     Raises:
         ApiError: in the WebUI's words, for what is no picture.
-        DanqingError: `broken_image`, of too many pixels.
+        DanqingError: `broken_image`, of too many pixels; `disk_full`.
     """
     limit = context.settings.get_int("limit_upload_pixels")
+    inputs.check_room(context.logins.data, context.settings.get_int("disk_reserve_mb"))
     try:
         return inputs.keep(
             context.logins.data, images.decode(text, urls=context.settings.get_bool("url_inputs")), limit

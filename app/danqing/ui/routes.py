@@ -77,6 +77,7 @@ class Routes:
 
     def _kept(self, body: bytes, owner: str) -> dict[str, Any]:
         limit = self.context.settings.get_int("limit_upload_pixels")
+        inputs.check_room(self.context.data, self.context.settings.get_int("disk_reserve_mb"))
         name, (width, height) = inputs.keep_whole(self.context.data, body, limit)
         inputs.own(self.context.service.gallery.database, owner, name)
         try:
