@@ -20,7 +20,7 @@ from danqing.gallery import presets
 from danqing.jobs.store import MIGRATIONS, DataLock
 from tests.boxcli.conftest import box, well
 
-OWN_TEXTS = ("styles/li.csv", "styles.csv", "wildcards/colours.txt", "blocklist.txt")
+OWN_TEXTS = ("styles/li.csv", "styles.csv", "wildcards/colours.txt", "blocklist.txt", "webui-options.json")
 
 
 @pytest.fixture

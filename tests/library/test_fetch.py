@@ -164,3 +164,16 @@ def test_the_listing_names_every_licence() -> None:
     text = "\n".join(fetch.listing(rows))
     assert all(licence in text for licence in fetch.licences(rows))
     assert "CreativeML-OpenRAIL-M" in fetch.licences(rows)
+
+
+def test_without_a_group_the_listing_tells_all_of_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The refusal of licences that are not accepted names this very command."""
+    monkeypatch.setattr("sys.argv", ["fetch", "--list"])
+    fetch.main()
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("sd-1.5", "(base)", "interrogate-tags", "translate"))
+    monkeypatch.setattr("sys.argv", ["fetch"])
+    with pytest.raises(SystemExit, match="2"):
+        fetch.main()

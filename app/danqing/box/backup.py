@@ -32,7 +32,7 @@ from danqing.jobs.store import MIGRATIONS, DataLock
 DATABASE = "danqing.db"
 PARTS = (
     *("outputs", "inputs", "datasets", "embeddings", "interrogate", "presets", "styles", "wildcards"),
-    *("settings.toml", "styles.csv", "options.json", "blocklist.txt"),
+    *("settings.toml", "styles.csv", "options.json", "webui-options.json", "blocklist.txt"),
 )
 """What belongs to users, below the data folder; what is missing is passed over. Models are large and can be fetched again."""
 SECRETS = ("secrets/admin.hash",)

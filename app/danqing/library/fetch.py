@@ -229,7 +229,8 @@ def listing(rows: list[Weights]) -> Iterator[str]:
     """What would be fetched, with sizes and licences."""
     for row in rows:
         pinned = row.sha256[:10] if row.sha256 else "written down at first"
-        yield f"{row.name:<28} {row.bytes >> 20:>6} MB  sha256 {pinned:<22} {row.license}"
+        groups = ", ".join(row.groups)
+        yield f"{row.name:<28} {row.bytes >> 20:>6} MB  sha256 {pinned:<22} {row.license}  ({groups})"
     yield f"{'all':<28} {sum(row.bytes for row in rows) >> 20:>6} MB"
 
 
@@ -240,7 +241,7 @@ def licences(rows: list[Weights]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="danqing.library.fetch", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("groups", nargs="+", help="groups of the manifest")
+    parser.add_argument("groups", nargs="*", help="groups of the manifest; without any, --list tells of all")
     parser.add_argument("--data", type=Path, default=Path("data"), help="data folder")
     parser.add_argument(
         "--hub", default=os.environ.get("HF_ENDPOINT", ""), help="address of the model hub, or a mirror"
@@ -249,8 +250,11 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="only say what would be fetched, and under which licences")
     parser.add_argument("--accept-licences", action="store_true", help="the licences have been read and are accepted")
     asked = parser.parse_args()
+    if not asked.groups and not asked.list:
+        parser.error("name groups of the manifest; --list tells of them")
     try:
-        rows = chosen(read_manifest(), asked.groups)
+        manifest = read_manifest()
+        rows = chosen(manifest, asked.groups or [group for row in manifest.weights for group in row.groups])
         if asked.list:
             print("\n".join(listing(rows)))
             return
