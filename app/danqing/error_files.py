@@ -211,8 +211,8 @@ FILES: tuple[tuple[str, int, str, str], ...] = (
     (
         "nan_picture",
         422,
-        "The model “{name}” gave no valid numbers for this picture. Try another model or VAE.",
-        "模型“{name}”没有算出有效的数值。请换一个模型或 VAE。",
+        "The model “{name}” gave no valid numbers for this picture. Try another model or VAE, or leave out its networks.",
+        "模型“{name}”没有算出有效的数值。请换一个模型或 VAE，或去掉 LoRA 等网络。",
     ),
 )
 """Code, HTTP status, English sentence, Chinese sentence."""
