@@ -8,6 +8,7 @@ uvicorn only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 
 import h11
@@ -52,8 +53,9 @@ class Protocol(H11Protocol):
 
 
 def more_descriptors() -> None:
-    """Raise this process's own limit of open files towards what the system allows it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    """Raise this process's own limit of open files towards what the system allows it; what systemd sets and guards stays."""
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid the very question
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -321,9 +321,10 @@ def give_back_memory() -> None:
     glibc learns otherwise (mallopt(3), M_MMAP_THRESHOLD): after the first large picture it keeps what it took for others, once
     for each thread that ever decoded one.
     """
-    import ctypes
+    # Another C library has no such call; a sandbox without memory that may be written and run may not even load ctypes.
+    with contextlib.suppress(ImportError, OSError, AttributeError, MemoryError):
+        import ctypes
 
-    with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
