@@ -19,7 +19,7 @@ from diffusers import StableDiffusionPipeline
 
 from danqing import torchvision_shim as torchvision_shim  # before diffusers
 from danqing.errors import DanqingError
-from danqing.train import files, trainer
+from danqing.train import files, trainer, worker
 from danqing.train.folder import Training
 from danqing.train.progress import Recorder, losses, read
 
@@ -125,6 +125,27 @@ def test_a_result_meets_a_file_of_its_name(root: Path, tmp_path: Path) -> None:
         files.publish(made, target)
     assert caught.value.code == "train_name_taken"
     assert target.read_bytes() == b"theirs"
+
+
+def test_a_name_that_is_taken_meanwhile_costs_nothing(root: Path) -> None:
+    training = begin(root, method="lora", save_every=1)
+    go_on(training, root, until=1)
+    theirs = root / "models" / "Lora" / f"{training.recipe().name}.safetensors"
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_bytes(b"theirs")
+    before = signal.getsignal(signal.SIGTERM)
+    worker._Work(training, root, "cpu")._check_target()
+    signal.signal(signal.SIGTERM, before)
+    go_on(training, root)
+    result = training.result()
+    assert result is not None
+    assert result["files"][0]["path"] == f"models/Lora/{theirs.stem}-2.safetensors"
+    assert theirs.read_bytes() == b"theirs"
+    training.path.joinpath("result.json").unlink()  # killed before the word was written: the same file again
+    go_on(training, root)
+    again = training.result()
+    assert again is not None
+    assert again["files"] == result["files"]
 
 
 def test_samples_and_saves_are_told(root: Path) -> None:

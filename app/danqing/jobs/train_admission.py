@@ -102,7 +102,7 @@ class TrainAdmission:
             raise DanqingError("disk_full", free_mb=free)
         checkpoint = self._library.resolve(recipe.model)
         recipe = recipe.model_copy(update={"model": checkpoint.name})
-        self.check_name(recipe)
+        self._check_name(recipe)
         need = self.need(recipe)
         if not need.fits:
             raise DanqingError(
@@ -113,7 +113,7 @@ class TrainAdmission:
             raise found.fatal
         return recipe, folder.create(self._data, recipe)
 
-    def check_name(self, recipe: TrainRequest) -> None:
+    def _check_name(self, recipe: TrainRequest) -> None:
         """Of two trainings that wait, the second would find its name taken at the end of the first.
 
         Raises:

@@ -80,8 +80,7 @@ class TrainingDesk:
         """Let it go on. One that failed goes on from its saved state as a new job, which is returned.
 
         Raises:
-            DanqingError: `unknown_job`; `train_unknown` where there is nothing left of it; `too_many_jobs`, `train_running`,
-                `train_name_taken`.
+            DanqingError: `unknown_job`; `train_unknown` where there is nothing left of it; `too_many_jobs`, `train_running`.
         """
         live, job = self._live(job_id, owner), self._job(job_id, owner)
         if live is not None:
@@ -92,10 +91,9 @@ class TrainingDesk:
         async with self._entering:
             self.admission.enter(job.owner)
             training = self._trainings.folder(job)
-            recipe = await asyncio.to_thread(training.recipe)
+            await asyncio.to_thread(training.recipe)
             if any(other.job.request.training == training.id for other in self._board.jobs()):
                 raise DanqingError("train_running", path=training.id)
-            await asyncio.to_thread(self.admission.check_name, recipe)
             await asyncio.to_thread(training.forget_failure)
             return await self._insert(job.request, job.owner, "", "")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from danqing.errors import DanqingError
 from danqing.library.whole import replace_whole, sha256_of
 from danqing.train.files import publish
 from danqing.train.folder import Training, targets, write_error
@@ -32,11 +34,10 @@ def finish(trainer: Trainer, root: Path, peak: int) -> dict[str, Any]:
         peak: most bytes that were in use.
 
     Raises:
-        DanqingError: `train_name_taken`, `disk_full`, `cannot_write`.
+        DanqingError: `disk_full`, `cannot_write`.
     """
     training, method, recipe = trainer.training, trainer.method, trainer.recipe
-    target = target_of(root, recipe, method.kind)
-    made = training.path / "result" / target.name
+    made = training.path / "result" / target_of(root, recipe, method.kind).name
     facts = trainer.facts()
     if not made.is_file():
         method.train(False)
@@ -45,7 +46,7 @@ def finish(trainer: Trainer, root: Path, peak: int) -> dict[str, Any]:
                 method.save(made, facts)
         except OSError as error:
             raise write_error(made, error) from None
-    publish(made, target)
+    target = _published(made, root, recipe, method.kind)
     _beside(trainer, target)
     files = [{"kind": method.kind, "path": target.relative_to(root).as_posix(), "sha256": sha256_of(target)}]
     result = {
@@ -65,6 +66,23 @@ def finish(trainer: Trainer, root: Path, peak: int) -> dict[str, Any]:
     training.write_result(result)
     shutil.rmtree(made.parent, ignore_errors=True)
     return result
+
+
+def _published(made: Path, root: Path, recipe: TrainRequest, kind: str) -> Path:
+    """Under its name; where somebody has taken that meanwhile, under the next free one: what was learned is not lost."""
+    for number in count(1):
+        named = recipe if number == 1 else recipe.model_copy(update={"name": f"{recipe.name}-{number}"})
+        target = target_of(root, named, kind)
+        if any(other.exists() for other in targets(root, named) if other != target):
+            continue
+        try:
+            publish(made, target)
+        except DanqingError as error:
+            if error.code != "train_name_taken":
+                raise
+        else:
+            return target
+    raise AssertionError("numbers do not end")
 
 
 def _last_loss(training: Training) -> float | None:

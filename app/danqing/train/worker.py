@@ -101,8 +101,8 @@ class _Work:
             finish(trainer, self._root, _peak(networks.device.type))
 
     def _check_target(self) -> None:
-        """Before hours are spent: is there something of this name? A result that waits to be published is our own."""
-        if self._training.path.joinpath("result").is_dir():
+        """Before hours are spent: is there something of this name? Where they are spent, the result gets the next free one."""
+        if self._training.path.joinpath("result").is_dir() or self._training.checkpoint.is_file():
             return
         for target in targets(self._root, self._training.recipe()):
             if target.exists():
