@@ -59,6 +59,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"more than batch_size \((\d+)\)", r"多于 batch_size（\1）"),
     (r"empty", "为空"),
     (r"is missing", "缺失"),
+    (r"no model hub is set; add --hub (\S+), or the address of a mirror", r"未设置模型站；请加 --hub \1，或镜像的地址"),
     (r"must not be null", "不能为 null"),
     (r"it is not UTF-8", "不是 UTF-8 文本"),
     (r"it holds NUL characters", "含有 NUL 字符"),

@@ -149,6 +149,8 @@ def test_without_a_hub_its_sources_are_left_out(tmp_path: Path) -> None:
     with pytest.raises(DanqingError) as caught:
         fetch.fetch([weights("a")], fetch.Place(tmp_path), quiet)
     assert caught.value.code == "weights_missing"
+    assert "--hub" in caught.value.text("en")
+    assert "镜像" in caught.value.text("zh")
 
 
 def test_groups() -> None:

@@ -33,6 +33,7 @@ SILENT_SECONDS = 60.0
 RESERVE = 500 << 20
 """Bytes that stay free on the disk."""
 RECORD = "models/fetched.json"
+NO_HUB = "no model hub is set; add --hub https://huggingface.co, or the address of a mirror"
 
 Say = Callable[[str], None]
 
@@ -160,7 +161,7 @@ def _fetch_one(row: Weights, place: Place, pinned: str, say: Say) -> tuple[str, 
             continue
         _settle(part, place.target(row))
         return digest, name
-    raise DanqingError("weights_missing", name=row.name, reason="; ".join(reasons) or "no source is reachable (--hub)")
+    raise DanqingError("weights_missing", name=row.name, reason="; ".join(reasons) or NO_HUB)
 
 
 def _settle(part: Path, target: Path) -> None:
