@@ -73,6 +73,12 @@ KINDS: Mapping[str, ErrorKind] = _rows(
         "{field} 有 {length} 个字符，上限是 {maximum} 个。",
     ),
     (
+        "prompt_chunks",
+        422,
+        "A prompt falls into {count} chunks of 75 tokens; the limit is {maximum}. Shorten it, or take out some BREAK.",
+        "提示词被分成 {count} 个 75 词元的分块，上限是 {maximum} 个。请缩短提示词或去掉一些 BREAK。",
+    ),
+    (
         "broken_text",
         422,
         "{field} holds broken characters (unpaired surrogates or NUL) and cannot be stored.",

@@ -16,9 +16,10 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from danqing.engine.calls import Encode
-from danqing.engine.conditioning import Conditionings, conditionings
+from danqing.engine.conditioning import MOST_CHUNKS, Conditionings, conditionings
 from danqing.engine.encoding import ChunkMemory, encode
 from danqing.engine.models import TextEncoder, load
+from danqing.errors import DanqingError
 from danqing.library.embeddings import Embeddings
 from danqing.library.index import Library
 from danqing.options import DrawOptions
@@ -27,7 +28,7 @@ from danqing.prompt.emphasis import Emphasis
 from danqing.prompt.networks import without_tags
 from danqing.prompt.tokenizer import EOS, default_tokenizer, tokenizer_of
 from danqing.prompt.triggers import Triggers
-from danqing.request import GenerateRequest
+from danqing.request import LIMITS, GenerateRequest
 
 from . import tiny
 
@@ -183,6 +184,19 @@ def test_the_mean_is_restored_chunk_by_chunk(reader: Reader) -> None:
     assert torch.equal(plain[:77], heavy[:77])
     assert not torch.allclose(plain[77:], heavy[77:])
     assert float(heavy[77:].mean()) == pytest.approx(float(plain[77:].mean()), rel=1e-3)
+
+
+def test_a_prompt_has_a_bounded_number_of_chunks(reader: Reader) -> None:
+    """In English any that is no longer than the limit of characters has, but for BREAK."""
+    most = next(row.default for row in LIMITS if row.name == "limit_prompt")
+    assert isinstance(most, int)
+    long = reader.read("a " * (most // 2), steps=1)
+    assert MOST_CHUNKS / 2 < long.at(0).parts[0][0].context.shape[0] / 77 <= MOST_CHUNKS
+    broken = "x BREAK " * (MOST_CHUNKS + 1)
+    for prompt, negative in ((broken, ""), ("", broken), (f"a AND {broken}", "")):
+        with pytest.raises(DanqingError) as caught:
+            reader.read(prompt, negative)
+        assert caught.value.code == "prompt_chunks"
 
 
 def test_embeddings_leave_nothing_behind(reader: Reader) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from danqing.engine.calls import Adapters, Call, Conditioning, Encode
+from danqing.errors import DanqingError
 from danqing.library.embeddings import Embedding, Embeddings
 from danqing.prompt.chunks import Chunk, Cutter, paired
 from danqing.prompt.emphasis import Emphasis
@@ -21,6 +22,10 @@ from danqing.prompt.triggers import Triggers
 if TYPE_CHECKING:
     from danqing.engine.models import Model
     from danqing.request import GenerateRequest
+
+MOST_CHUNKS = 192
+"""Of one prompt. In English and without BREAK the longest has fewer. Every layer of the denoiser reads them all in each step, and
+nobody else draws meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,9 @@ def conditionings(
         empty: whether the empty prompt is wanted too (`pad_cond_uncond`).
         embeddings: what words may stand for; None leaves them words.
         bundled: what else they may stand for, from the LoRAs in use.
+
+    Raises:
+        DanqingError: `prompt_chunks`.
     """
     options = request.options
     base = (request.steps if base_steps is None else base_steps) if hires else None
@@ -173,7 +181,10 @@ class _Reader:
 
     def _cut(self, text: str) -> tuple[Chunk, ...]:
         first, *others = (cutter.cut(text) for cutter in self._cutters)
-        return paired(first, others[0]) if others else first
+        chunks = paired(first, others[0]) if others else first
+        if len(chunks) > MOST_CHUNKS:
+            raise DanqingError("prompt_chunks", count=len(chunks), maximum=MOST_CHUNKS)
+        return chunks
 
 
 def widths_of(model: Model) -> tuple[tuple[str, int], ...]:
