@@ -228,7 +228,9 @@ def test_models_are_deleted_brought_back_and_given_a_picture(client: TestClient,
     assert client.get("/ui/models/preview/lora/ink/brush.safetensors").content == laid
 
 
-def test_a_second_model_of_a_name_that_is_deleted_does_not_take_the_firsts_place(client: TestClient, data: Path) -> None:
+def test_a_second_model_of_a_name_that_is_deleted_does_not_take_the_firsts_place(
+    client: TestClient, data: Path
+) -> None:
     folder = data / "models" / "Lora"
     folder.mkdir(parents=True, exist_ok=True)
     file = {"kind": "lora", "name": "same.safetensors"}
