@@ -20,7 +20,7 @@ from danqing.jobs.store import MIGRATIONS, DataLock
 app = typer.Typer(name="gallery", help="Pictures on disk.", no_args_is_help=True, add_completion=False)
 
 DataFolder = Annotated[Path, typer.Option("--data", help="Folder of models, pictures and settings.")]
-Owner = Annotated[str, typer.Option(help="Whose pictures.")]
+Owner = Annotated[str, typer.Option(help="Whose pictures; local where no login is asked.")]
 
 
 @app.command()
