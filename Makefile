@@ -70,9 +70,9 @@ CLOUD := $(BIN)/python -m danqing.cloud
 
 .PHONY: launch status start stop terminate images share
 
-launch: setup ## start a box on AWS: TYPE, CIDR (who may open it), DATA_GB, KEY, SPOT=1, REPLACE=1, IMAGE, REGION
+launch: setup ## start a box on AWS: TYPE, CIDR (who may open it), DATA_GB, KEY, SPOT=1, REPLACE=1, IMAGE, SUBNET, REGION
 	@$(CLOUD) launch --name '$(NAME)' --type '$(TYPE)' --cidr '$(CIDR)' --key '$(KEY)' --image '$(IMAGE)' --data '$(DATA_GB)' \
-	  --minutes '$(WAIT)' $(if $(SPOT),--spot) $(if $(REPLACE),--replace) $(LAUNCH) $(WHERE)
+	  --minutes '$(WAIT)' $(if $(SUBNET),--subnet '$(SUBNET)') $(if $(SPOT),--spot) $(if $(REPLACE),--replace) $(LAUNCH) $(WHERE)
 
 status: setup ## the boxes on AWS: state, address, readiness, cost
 	@$(CLOUD) status $(WHERE)

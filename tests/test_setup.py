@@ -192,3 +192,9 @@ def test_help_lists_every_target() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("help", "setup", "run", "test", "lint", "format", "bench", "mini", "lock", "clean"):
         assert f"make {target} " in listed
+
+
+def test_launching_takes_the_variables_that_its_errors_name() -> None:
+    given = [f"{name}=given-{name}" for name in ("CIDR", "IMAGE", "KEY", "NAME", "REGION", "SUBNET", "TYPE")]
+    told = subprocess.run(["make", "-n", "launch", *given], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [one for one in given if f"'{one.partition('=')[2]}'" not in told] == []
