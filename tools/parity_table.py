@@ -173,7 +173,7 @@ def shown(number: float) -> str:
 
 def matrix(loops: Any, plain: dict[tuple[str, str], float], chinese: bool, worst: dict[str, float]) -> list[str]:
     labels = catalog.schedule_labels()
-    head = ["采样器" if chinese else "sampler", *labels]
+    head = ["采样方法" if chinese else "sampler", *labels]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in catalog.SAMPLERS:
         cells = []
@@ -205,6 +205,8 @@ def other_cases(others: dict[str, float], chinese: bool) -> list[str]:
 
 ENGLISH = """# Parity: samplers and schedules
 
+[中文](parity.zh-CN.md)
+
 Written by `tools/parity_table.py`. A number is the relative distance of final latents, ‖ours − reference‖ / ‖reference‖,
 rounded up to one digit. The promise is 2e-4.
 
@@ -234,20 +236,22 @@ conditioning.
 - `ddim_discretize` does nothing, as in the WebUI v1.10.1, whose samplers do not read it.
 """
 
-CHINESE = """# 一致性：采样器与调度表
+CHINESE = """# 一致性：采样方法与调度类型
+
+[English](parity.md)
 
 由 `tools/parity_table.py` 生成。数字是最终潜变量的相对距离 ‖本项目 − 参考‖ / ‖参考‖，向上取一位有效数字。承诺值为 2e-4。
 
 - **粗体**：与 WebUI v1.10.1 的录制结果比较（一个 SD 1.5 结构的小模型，12 步，CFG 7）。最大为 {recorded}。
 - 普通字体：没有录制结果，与独立的公式比较：k-diffusion 自己的循环（Restart 与 LCM 用发表的算法），使用 WebUI 录制的 sigma
   （LCM 用本项目的），在一个有闭式解的去噪器上，11 步。最大为 {formula}。
-- DDIM、DDIM CFG++、PLMS 和 UniPC 沿时间步前进，调度表不起作用；它们的数字来自同一个录制结果。
+- DDIM、DDIM CFG++、PLMS 和 UniPC 沿时间步前进，调度类型不起作用；它们的数字来自同一个录制结果。
 
 {matrix}
 
 ## 其他录制结果
 
-选项、名称、种子、批次、图生图与 v-prediction，仅由采样器与 UNet 重放，使用录制的条件向量。
+选项、名称、种子、批次、图生图与 v-prediction，仅由采样方法与 UNet 重放，使用录制的条件向量。
 
 {others}
 
@@ -257,7 +261,7 @@ CHINESE = """# 一致性：采样器与调度表
 - LCM 按 v-prediction 模型的本义读取它；WebUI 把 v 当作噪声。
 - `no_dpmpp_sde_batch_determinism`：WebUI 从大家共用的生成器为整批图片取一个种子和一份噪声。这里种子由每张图片自己的种子得出，
   因此图片在任何批次中都相同；单张图片与 WebUI 相同。
-- `ddim_discretize` 不起作用，与 WebUI v1.10.1 一致：它的采样器并不读取这个选项。
+- `ddim_discretize` 不起作用，与 WebUI v1.10.1 一致：它的采样方法并不读取这个选项。
 """
 
 
