@@ -10,6 +10,7 @@ import re
 ROWS: tuple[tuple[str, str], ...] = (
     # pydantic
     (r"Field required", "必须提供"),
+    (r"('.*') is neither auto nor like (\S+)", r"\1 既不是 auto，也不是 \2 这样的尺寸"),
     (r"Extra inputs are not permitted", "不是已知的字段"),
     (r"Input should be a valid integer, got a number with a fractional part", "应为整数，不能带小数"),
     (r"Input should be a valid integer, unable to parse string as an integer", "应为整数"),

@@ -173,6 +173,8 @@ def test_a_network_without_weights_names_the_file_and_what_fetches_it(client: ht
 def test_a_network_s_map_comes_from_the_engine(client: httpx.Client, server: Server) -> None:
     """Random weights in the layout of the real file: the map is of the right size and of this picture."""
     import torch
+
+    from danqing import torchvision_shim as torchvision_shim  # isort: split
     from controlnet_aux.pidi.model import pidinet
 
     torch.manual_seed(0)

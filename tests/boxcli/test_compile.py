@@ -14,6 +14,7 @@ from danqing.box import phases, status
 from danqing.box.errors import BoxError
 from danqing.box.places import Places
 from danqing.engine.compile import Task
+from danqing.errors import DanqingError
 
 WANT = {"architecture": "a" * 16, "variant": "plain", "height": 64, "width": 64, "model": "m"}
 WORKER = f"""
@@ -62,6 +63,14 @@ def test_a_failure_is_one_line_and_what_to_do(task: tuple[Places, Task]) -> None
     (row,) = phases.read(places)["phases"]
     assert row["state"] == "failed"
     assert "no compiler" in row["note"]
+
+
+@pytest.mark.parametrize("sizes", ["axb", "512", "512x", "0x512", "512x512;64x64", "512x512,", "9" * 9 + "x1", "AUTO"])
+def test_sizes_that_no_picture_has_are_named(tmp_path: Path, sizes: str) -> None:
+    with pytest.raises(DanqingError, match="compile_sizes") as raised:
+        compiling.task_of(Places(tmp_path), tmp_path, sizes)
+    assert "既不是 auto" in raised.value.text("zh")
+    assert compiling.task_of(Places(tmp_path), tmp_path, "512x512, 64X96").sizes == "512x512, 64X96"
 
 
 def test_settings_of_another_device_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ The unit danqing-compile.service runs it at low priority once the box is ready. 
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -15,16 +16,28 @@ from danqing.box.places import Places
 from danqing.engine import compile as compiling
 from danqing.engine.compile import CompileError, Outcome, Task
 from danqing.engine.settings import ROWS
+from danqing.errors import DanqingError
 from danqing.settings import Settings
 
 POLL_SECONDS = 1.0
+SIZES = re.compile(r"[1-9]\d{1,4}[xX][1-9]\d{1,4}(, *[1-9]\d{1,4}[xX][1-9]\d{1,4})*")
+"""Width and height of pictures, one or more of them."""
 WITH_GPU = ("untested", "ok")
 """States of `gpu.preflight` in which torch draws on the GPU."""
 
 
 def task_of(places: Places, data: Path, sizes: str = "") -> Task:
-    """What the settings want compiled. `sizes`: others than theirs, as 512x512,512x768."""
+    """What the settings want compiled. `sizes`: others than theirs, as 512x512,512x768.
+
+    Raises:
+        DanqingError: `bad_setting`, for sizes of which no picture can be.
+    """
     settings = Settings.load_known(ROWS, data)
+    sizes = sizes or settings.get_str("compile_sizes")
+    if sizes != "auto" and not SIZES.fullmatch(sizes):
+        raise DanqingError(
+            "bad_setting", name="compile_sizes", reason=f"{sizes!r} is neither auto nor like 512x512,512x768"
+        )
     device = settings.get_str("engine_device")
     if device == "auto":
         device = "cuda" if gpu.preflight(places).state in WITH_GPU else "cpu"
@@ -34,7 +47,7 @@ def task_of(places: Places, data: Path, sizes: str = "") -> Task:
         device=device,
         dtype=settings.get_str("engine_dtype"),
         models=settings.get_int("compile_models"),
-        sizes=sizes or settings.get_str("compile_sizes"),
+        sizes=sizes,
         seconds=60 * settings.get_float("compile_minutes"),
     )
 
