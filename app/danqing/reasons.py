@@ -87,6 +87,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"it holds no running means \(EMA\)", "其中没有 EMA 权重"),
     (r"it is a link, not a file", "这是链接而不是文件"),
     (r"it is neither a folder nor a zip", "既不是文件夹也不是 zip"),
+    (r"there is no such folder or zip any more", "文件夹或 zip 已不存在"),
     (r"no such folder", "没有这个文件夹"),
     (r"(\[[\d, ]*\]) and (\[[\d, ]*\])", r"形状 \1 与 \2 不一致"),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import stat
 import zipfile
@@ -140,6 +141,16 @@ def test_bad_captions_stop_a_training(tmp_path: Path) -> None:
     found = report(tmp_path).fatal
     assert found is not None
     assert found.code == "train_caption_broken"
+
+
+def test_data_that_has_gone_meanwhile_is_said_to_have(tmp_path: Path) -> None:
+    for name, zh in (("gone", "已不存在"), ("gone.zip", "已不存在"), ("pipe", "既不是文件夹")):
+        if name == "pipe":
+            os.mkfifo(tmp_path / name)
+        found = report(tmp_path / name).fatal
+        assert found is not None
+        assert found.code == "train_no_pictures"
+        assert zh in found.text("zh")
 
 
 @pytest.mark.parametrize("content", ["nothing", "a text", "one broken picture"])

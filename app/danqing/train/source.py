@@ -138,6 +138,8 @@ def opened(path: Path, limits: Limits) -> Iterator[Source]:
     if path.is_dir():
         yield Folder(path, limits)
         return
+    if not path.exists():
+        raise DanqingError("train_no_pictures", path=path.name, reason="there is no such folder or zip any more")
     if not path.is_file():
         raise DanqingError("train_no_pictures", path=path.name, reason="it is neither a folder nor a zip")
     try:
