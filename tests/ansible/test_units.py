@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jinja2 import Environment
 
 from tests.ansible.support import ROOT
 
@@ -90,6 +91,15 @@ def test_the_environment_is_settings_that_exist() -> None:
     environment = (ROOT / "ansible/roles/base/templates/danqing.env.j2").read_text()
     for name in re.findall(r"^(DANQING_[A-Z_]+)=", environment, re.MULTILINE):
         assert name in names or name.startswith("DANQING_BOX_"), name
+
+
+def test_a_hub_that_the_image_has_not_can_be_named_later() -> None:
+    """What stands in the environment, be it nothing, goes over what administrators set on the page."""
+    text = (ROOT / "ansible/roles/base/templates/danqing.env.j2").read_text()
+    template = Environment(trim_blocks=True, autoescape=True).from_string(text)
+    given = {"danqing_settings": {}, "danqing_model_bucket": ""}
+    assert "MODEL" not in template.render(**given, danqing_hub="")
+    assert "\nDANQING_MODEL_HUB=https://hub\nDANQING_BOX_TLS=" in template.render(**given, danqing_hub="https://hub")
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.stem)
