@@ -147,10 +147,10 @@ def test_data_that_has_gone_meanwhile_is_said_to_have(tmp_path: Path) -> None:
     for name, zh in (("gone", "已不存在"), ("gone.zip", "已不存在"), ("pipe", "既不是文件夹")):
         if name == "pipe":
             os.mkfifo(tmp_path / name)
-        found = report(tmp_path / name).fatal
-        assert found is not None
-        assert found.code == "train_no_pictures"
-        assert zh in found.text("zh")
+        with pytest.raises(DanqingError) as caught:
+            report(tmp_path / name)
+        assert caught.value.code == "train_no_pictures"
+        assert zh in caught.value.text("zh")
 
 
 @pytest.mark.parametrize("content", ["nothing", "a text", "one broken picture"])
