@@ -9,6 +9,7 @@ import pytest
 from danqing.errors import DanqingError
 from danqing.library.controls import FOLDER, Controls
 from danqing.library.index import MINI
+from danqing.upscale.catalog import upscalers
 
 SHIPPED = ["danqing-mini-canny", "danqing-mini-depth", "danqing-mini-openpose"]
 
@@ -41,3 +42,18 @@ def test_a_part_of_a_name_never_means_them(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "zzz_canny_long_name_of_mine.safetensors").write_bytes(b"0" * 2**21)
     assert controls.find("canny").name == "zzz_canny_long_name_of_mine"
+
+
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    """People keep models for several programs in one place; a link back to where it came from ends the walk."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("edges.safetensors", "4x-sharp.pth"):
+        (elsewhere / name).write_bytes(b"0" * 2**21)
+    data = tmp_path / "data"
+    for folder in (FOLDER, ("models", "ESRGAN")):
+        data.joinpath(*folder).mkdir(parents=True)
+        data.joinpath(*folder, "shared").symlink_to(elsewhere)
+        (elsewhere / folder[-1]).symlink_to(data.joinpath(*folder))
+    assert "edges" in names(Controls(data))
+    assert "4x-sharp" in [row.name for row in upscalers(data)]

@@ -20,6 +20,7 @@ from danqing.library.control_kinds import EncoderShape, encoder_shape
 from danqing.library.index import stamp_of
 from danqing.library.keys import Route
 from danqing.library.routes import Destination, Routes
+from danqing.library.walking import files_below
 from danqing.library.weights import FILES, open_weights
 
 FOLDER = ("models", "clip_vision")
@@ -93,7 +94,7 @@ def find_encoder(data: Path, name: str, width: int, hidden: bool) -> EncoderFile
         DanqingError: `image_encoder_missing`.
     """
     folder = data.joinpath(*FOLDER)
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in FILES and path.is_file()):
+    for path in sorted(path for path in files_below(folder) if path.suffix.lower() in FILES):
         try:
             shape = encoder_shape(open_weights(path).shapes, _config(path))
         except DanqingError:

@@ -18,6 +18,7 @@ from danqing.library.hashes import Stamp
 from danqing.library.index import MINI, stamp_of
 from danqing.library.keys import Route, unet_name
 from danqing.library.routes import Destination, Routes, routes_of
+from danqing.library.walking import files_below
 from danqing.library.weights import Weights
 
 FOLDER = ("models", "ControlNet")
@@ -51,7 +52,7 @@ class Controls:
 
     def all(self) -> list[Control]:
         """By name; behind them those that ship beside the miniature model."""
-        paths = (path for path in self.folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+        paths = (path for path in files_below(self.folder) if path.suffix.lower() in EXTENSIONS)
         found = sorted(paths, key=lambda path: name_of(path).lower())
         taken = {name_of(path) for path in found}
         found += [path for path in sorted(MINI.parent.glob(f"{MINI.stem}-*.safetensors")) if path.stem not in taken]

@@ -21,3 +21,9 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             continue
         seen.add(real)
         yield Path(folder), folders, files
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Every file below `root`, links followed."""
+    for folder, _, names in walk(root):
+        yield from (folder / name for name in names if (folder / name).is_file())

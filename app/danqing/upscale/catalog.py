@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from danqing.errors import DanqingError
+from danqing.library.walking import files_below
 from danqing.plugins.loading import active
 
 Kind = Literal["none", "lanczos", "nearest", "network", "diffusion", "plugin"]
@@ -90,16 +91,14 @@ def _files(folder: Path) -> list[Path]:
     models = _folders(folder)
     return sorted(
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS
-        and path.is_file()
-        and not any(path.is_relative_to(model) for model in models)
+        for path in files_below(folder)
+        if path.suffix.lower() in EXTENSIONS and not any(path.is_relative_to(model) for model in models)
     )
 
 
 def _folders(folder: Path) -> list[Path]:
     """Models in diffusers' layout."""
-    return sorted(index.parent for index in folder.rglob(INDEX))
+    return sorted(path.parent for path in files_below(folder) if path.name == INDEX)
 
 
 def _class_of(folder: Path) -> str:
