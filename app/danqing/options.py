@@ -122,3 +122,4 @@ class DrawOptions(BaseModel):
     add_version_to_infotext: bool = True
     lora_add_hashes_to_infotext: bool = True
     textual_inversion_add_hashes_to_infotext: bool = True
+    lora_bundled_ti_to_infotext: bool = True

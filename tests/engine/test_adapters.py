@@ -94,11 +94,13 @@ def test_an_embedding_inside_a_lora(bench: Bench) -> None:
             "file": request("a tiemb cat"),
             "inside": request("a inside cat <lora:with:1>"),
             "words": request("a inside cat"),
+            "silent": request("a inside cat <lora:with:1>", options=DrawOptions(lora_bundled_ti_to_infotext=False)),
         }
     )
     assert apart(drawn["file"], drawn["inside"]) <= 1
     assert apart(drawn["file"], drawn["words"]) > 2
     assert drawn["inside"].facts[0]["extra"]["TI hashes"] == "inside: with"
+    assert "TI hashes" not in drawn["silent"].facts[0]["extra"]
 
 
 def apart(one: Drawn, other: Drawn) -> int:

@@ -131,6 +131,7 @@ class _Reader:
         self._model, self._adapters, self._embeddings = model, adapters, embeddings
         self._emphasis = Emphasis(options.emphasis)
         self._old = options.use_old_emphasis_implementation
+        self._tells_bundled = options.lora_bundled_ti_to_infotext
         self._zero_empty = "open_clip_g" in kinds
         self._takes_clip_skip = kinds == ["clip_l"] or ("clip_l" in kinds and options.sdxl_clip_l_skip)
         self._clip_skip = request.clip_skip if self._takes_clip_skip else 0
@@ -169,9 +170,10 @@ class _Reader:
     def _note(self, entries: list[Entry], prompts: tuple[tuple[Chunk, ...], ...]) -> None:
         if self._old:
             return
-        found = dict.fromkeys(placed.vectors for prompt in prompts for chunk in prompt for placed in chunk.vectors)
+        placed = dict.fromkeys(placed.vectors for prompt in prompts for chunk in prompt for placed in chunk.vectors)
+        found = [one for one in placed if isinstance(one, Embedding) and (self._tells_bundled or not one.owner)]
         if found and self._embeddings is not None:
-            named = {one.name: one for one in found if isinstance(one, Embedding)}
+            named = {one.name: one for one in found}
             self._used = named | {name: one for name, one in self._used.items() if name not in named}
             self._pairs["TI hashes"] = ", ".join(
                 f"{re.sub('[:,]', '', name)}: {self._embeddings.short_hash(one)}" for name, one in self._used.items()

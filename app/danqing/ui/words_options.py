@@ -110,6 +110,7 @@ _TOLD = {
     "add_version_to_infotext": ("The version", "版本号"),
     "lora_add_hashes_to_infotext": ("Hashes of LoRAs", "LoRA 哈希"),
     "textual_inversion_add_hashes_to_infotext": ("Hashes of embeddings", "embedding 哈希"),
+    "lora_bundled_ti_to_infotext": ("Embeddings inside LoRAs", "LoRA 内附的 embedding"),
 }
 
 GROUPS: Mapping[tuple[str, str], tuple[str, ...]] = {
