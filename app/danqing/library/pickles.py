@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ PICKLE_LIMIT = 64 * 1024 * 1024
 
 REPEATED_LIMIT = 64 * 1024
 """Bytes of a tensor that repeats its storage's numbers; without a limit a few bytes could claim any size."""
+
+NO_PICKLE = (
+    *(pickle.UnpicklingError, struct.error, EOFError, AssertionError),
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError),
+)
+"""What Python's unpickler raises for what is no pickle or ends too soon."""
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """The first number in the stream of pickles that torch wrote before 1.6."""
@@ -206,7 +213,7 @@ def read_pickle(path: Path) -> tuple[Any, Callable[[Spec], Entry]]:
         raise broken(path.name, error.strerror or str(error)) from None
     except zipfile.BadZipFile as error:
         raise broken(path.name, f"the archive is damaged or cut short ({error})") from None
-    except (pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError) as error:
+    except NO_PICKLE as error:
         raise broken(path.name, f"it is not a file of weights ({type(error).__name__})") from None
     except (RecursionError, MemoryError, OverflowError, ImportError):
         raise broken(path.name, "its pickle is not that of weights") from None
@@ -273,7 +280,7 @@ def _read_stream(path: Path, file: IO[bytes]) -> tuple[Any, Callable[[Spec], Ent
 
     try:
         magic = read_one()
-    except (pickle.UnpicklingError, ValueError, KeyError, IndexError, EOFError, AttributeError, TypeError):
+    except NO_PICKLE:
         raise broken(path.name, "it is neither an archive nor a pickle of weights") from None
     if magic != MAGIC:
         # Not torch's at all; reading it once to the end has named what it would have called.
