@@ -23,6 +23,7 @@ FILES = {
     "extensions/sd-webui-controlnet/models/d.pth": "models/ControlNet/d.pth",
     "extensions/sd-webui-controlnet/annotator/downloads/hed/e.pth": "models/annotators/hed/e.pth",
     "models/ESRGAN/4x.pth": "models/ESRGAN/4x.pth",
+    "models/BSRGAN/b.pth": "models/BSRGAN/b.pth",
     "embeddings/bad.pt": "embeddings/bad.pt",
     "outputs/txt2img-images/2024-01-01/00001-1.png": "outputs/txt2img-images/2024-01-01/00001-1.png",
     "styles.csv": "styles.csv",

@@ -28,6 +28,7 @@ FOLDERS: Mapping[str, str] = {
             "ControlNet",
             "ESRGAN",
             "RealESRGAN",
+            "BSRGAN",
         )
     },
     **{f"models/{name}": f"models/{name}" for name in ("DAT", "SwinIR", "ScuNET", "GFPGAN", "VAE-approx", "VAE-taesd")},
