@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
+import random
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -205,6 +207,18 @@ def test_tensors_are_those_that_torch_reads(tmp_path: Path, old: bool) -> None:
             found = reader.get(name)
             assert found.dtype == value.dtype
             assert torch.equal(found.double(), value.double()), name
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_files_with_any_byte_changed_are_named_or_read(tmp_path: Path, old: bool) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {"a": torch.ones(2), "n": 2**40}}, path, _use_new_zipfile_serialization=not old)
+    whole = path.read_bytes()
+    changes = random.Random(1)
+    for place in range(0, len(whole), 1 if old else 3):
+        path.write_bytes(whole[:place] + changes.randbytes(1) + whole[place + 1 :])
+        with contextlib.suppress(DanqingError):
+            read_pickle_header(path)
 
 
 def test_a_pickle_under_another_name_is_found_out(tmp_path: Path) -> None:

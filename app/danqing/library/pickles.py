@@ -211,7 +211,7 @@ def read_pickle(path: Path) -> tuple[Any, Callable[[Spec], Entry]]:
             return _read_stream(path, file)
     except OSError as error:
         raise broken(path.name, error.strerror or str(error)) from None
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise broken(path.name, f"the archive is damaged or cut short ({error})") from None
     except NO_PICKLE as error:
         raise broken(path.name, f"it is not a file of weights ({type(error).__name__})") from None

@@ -144,7 +144,7 @@ def opened(path: Path, limits: Limits) -> Iterator[Source]:
         raise DanqingError("train_no_pictures", path=path.name, reason="it is neither a folder nor a zip")
     try:
         file = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DanqingError("train_archive", file=path.name, reason=str(error)[:200]) from None
     with file:
         yield Archive(file, path.name, limits)
@@ -159,7 +159,7 @@ def unpacking(content: bytes, name: str, limits: Limits) -> Iterator[Source]:
     """
     try:
         file = zipfile.ZipFile(io.BytesIO(content))
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DanqingError("train_archive", file=name, reason=str(error)[:200]) from None
     with file:
         yield Archive(file, name, limits)
