@@ -26,6 +26,7 @@ from danqing.engine.settings import ROWS
 from danqing.errors import DanqingError
 from danqing.gallery import infotext
 from danqing.gallery import settings as gallery_settings
+from danqing.jobs import settings as jobs_settings
 from danqing.request import LIMITS, GenerateRequest, parsed
 from danqing.settings import Settings
 
@@ -71,7 +72,7 @@ class Replay:
 
     def __init__(self, data: Path, inputs: Path, out: Path, threads: int = 1) -> None:
         self._inputs, self.out, self.data = inputs, out, data
-        rows = (*LIMITS, *ROWS, *gallery_settings.ROWS, *api_settings.ROWS)
+        rows = (*LIMITS, *ROWS, *gallery_settings.ROWS, *api_settings.ROWS, *jobs_settings.ROWS)
         settings = Settings(rows, {"engine_threads": threads})
         self._ours, self._request = Ours(), GenerateRequest()
         self.workshop = Workshop(data, settings, self._hear)
