@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class Receiver:
     url: str
     statuses: list[int]
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    pause: float = 0.0
+    """Seconds before it answers."""
 
 
 @pytest.fixture
@@ -43,6 +46,7 @@ def receiver() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             here.got.append(({key.lower(): value for key, value in self.headers.items()}, body))
+            time.sleep(here.pause)
             self.send_response(here.statuses.pop(0) if len(here.statuses) > 1 else here.statuses[0])
             self.end_headers()
 
@@ -78,7 +82,11 @@ async def until_told(receiver: Receiver, count: int = 1) -> None:
             await asyncio.sleep(0.02)
 
 
-def test_told_once_with_a_signature(tmp_path: Path, receiver: Receiver) -> None:
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+def test_told_once_with_a_signature(tmp_path: Path, receiver: Receiver, pause: float) -> None:
+    """Also where the server stops between the telling and the answer."""
+    receiver.pause = pause
+
     async def work() -> None:
         async with serving(tmp_path / "data") as (service, hooks):
             await submitted(service, hooks, "a" * 32, Hooked(webhook=receiver.url, webhook_secret="key"))

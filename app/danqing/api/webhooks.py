@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 MIGRATIONS = Path(__file__).with_name("webhook_migrations")
 WAITS = (2.0, 15.0, 60.0, 600.0, 3600.0)
 """Seconds before each further try."""
+
+GRACE_SECONDS = 2.0
+"""For an address to answer when the server stops."""
 AT_ONCE = 8
 SIGNATURE = "X-Danqing-Signature"
 
@@ -66,6 +69,8 @@ class Webhooks:
         self._on = settings.get_bool("webhooks")
         self._file = service.data / "secrets" / "webhooks.db"
         self._tasks: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
+        self._ending = False
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._database: Database | None = None
 
@@ -79,11 +84,20 @@ class Webhooks:
         try:
             yield
         finally:
-            for task in self._tasks:
-                task.cancel()
+            await self._end()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._database is not None:
                 await asyncio.to_thread(self._database.close)
+
+    async def _end(self) -> None:
+        """What is being told has a moment to hear that it was: else it would be told again after the next start."""
+        self._ending = True
+        for task in self._tasks - self._telling:
+            task.cancel()
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=GRACE_SECONDS)
+        for task in self._tasks:
+            task.cancel()
 
     def _open(self) -> None:
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -131,12 +145,22 @@ class Webhooks:
                 await self._forget(job_id)
             return
         body = json.dumps(self._told(view)).encode()
-        while (row := self._row(job_id)) is not None:
+        while not self._ending and (row := self._row(job_id)) is not None:
             await asyncio.sleep(max(0.0, row["due"] - time.time()))
+            await self._try(row, body)
+
+    async def _try(self, row: sqlite3.Row, body: bytes) -> None:
+        """Tell once, and keep what came of it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._telling.add(task)
+        try:
             if await self._sent(row, body) or row["tries"] >= len(WAITS):
-                await self._forget(job_id)
-                return
-            await self._later(job_id, time.time() + WAITS[row["tries"]])
+                await self._forget(row["job"])
+            else:
+                await self._later(row["job"], time.time() + WAITS[row["tries"]])
+        finally:
+            self._telling.discard(task)
 
     async def _sent(self, row: sqlite3.Row, body: bytes) -> bool:
         headers = {}
