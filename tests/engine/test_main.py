@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -143,3 +146,40 @@ def test_the_pulse_of_a_thread(tmp_path: Path) -> None:
     thread.join()
     assert later != first
     assert thread.pulse() is None
+
+
+GAPS = """
+import ctypes, sys, time
+from danqing.engine.main import give_back_memory
+
+def megabytes():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) >> 10
+
+libc, size = ctypes.CDLL(None), 64 * 1024
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+before, blocks = megabytes(), [libc.malloc(size) for _ in range(3200)]
+for block in blocks:
+    ctypes.memset(block, 1, size)
+for number, block in enumerate(blocks):
+    if number % 16:
+        libc.free(block)
+kept = megabytes() - before
+if sys.argv[1] == "trim":
+    give_back_memory(0.05)
+    for _ in range(200):
+        time.sleep(0.05)
+        if megabytes() - before < kept / 2:
+            break
+print(megabytes() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_gaps_between_blocks_are_given_back() -> None:
+    """200 MB of which one block in sixteen is still in use."""
+    kept, trimmed = (
+        int(subprocess.run([sys.executable, "-c", GAPS, how], check=True, capture_output=True, text=True).stdout)
+        for how in ("keep", "trim")
+    )
+    assert kept > 150
+    assert trimmed < 60
