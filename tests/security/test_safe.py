@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from danqing.api import errors
 from danqing.api.rates import BURST_SECONDS, Rates
 from danqing.errors import DanqingError
-from danqing.gallery import inputs
+from danqing.gallery import inputs, store
 from tests.jobs.support import a_request
 from tests.security.conftest import Run
 from tests.security.support import HOST, PASSWORD, House, basic, png
@@ -184,7 +184,7 @@ def test_no_picture_is_kept_when_the_disk_is_nearly_full(
             ("/sdapi/v1/txt2img", json.dumps({"alwayson_scripts": {"ControlNet": unit}}).encode()),
         ]
         before = set((home.data / inputs.FOLDER).rglob("*"))
-        monkeypatch.setattr(inputs, "free_mb", lambda folder: -1)
+        monkeypatch.setattr(store, "free_mb", lambda folder: -1)
         for path, body in wishes:
             answer = await home.ask("POST", path, home.headers["owner"], body)
             assert (answer.status, "disk" in answer.json()["errors"].lower()) == (507, True), path

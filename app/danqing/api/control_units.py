@@ -14,6 +14,7 @@ from danqing.control.catalog import Row
 from danqing.engine.scripts.table import truth
 from danqing.errors import DanqingError
 from danqing.gallery import inputs
+from danqing.gallery.store import check_room
 from danqing.library.controls import NONE, Controls
 
 RESIZE = ("Just Resize", "Crop and Resize", "Resize and Fill")
@@ -206,6 +207,6 @@ def pictures(image: Any, mask: Any) -> tuple[str | None, str | None]:
 def _kept(text: str, context: Context) -> str:
     from danqing.api import images
 
-    inputs.check_room(context.logins.data, context.settings.get_int("disk_reserve_mb"))
+    check_room(context.logins.data, context.settings.get_int("disk_reserve_mb"))
     picture = images.decode(text, urls=context.settings.get_bool("url_inputs"))
     return inputs.keep(context.logins.data, picture, context.settings.get_int("limit_upload_pixels"))

@@ -20,6 +20,7 @@ from danqing.api.script_args import pictures_of, plugin_arguments, selected_scri
 from danqing.engine import catalog
 from danqing.errors import DanqingError
 from danqing.gallery import infotext, inputs
+from danqing.gallery.store import check_room
 from danqing.library.networks import Networks
 from danqing.prompt.styles import for_script, styled, styles_of
 from danqing.request import GenerateRequest, checked, parsed, with_old_hires
@@ -225,7 +226,7 @@ def keep_image(text: str, context: Context) -> str:
         DanqingError: `broken_image`, of too many pixels; `disk_full`.
     """
     limit = context.settings.get_int("limit_upload_pixels")
-    inputs.check_room(context.logins.data, context.settings.get_int("disk_reserve_mb"))
+    check_room(context.logins.data, context.settings.get_int("disk_reserve_mb"))
     try:
         return inputs.keep(
             context.logins.data, images.decode(text, urls=context.settings.get_bool("url_inputs")), limit

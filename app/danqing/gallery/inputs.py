@@ -20,7 +20,6 @@ from danqing.database import Database
 from danqing.errors import DanqingError
 from danqing.gallery import files
 from danqing.gallery.reading import FORMATS, LIMIT_PIXELS, decoded
-from danqing.gallery.store import free_mb
 from danqing.request import input_path
 
 FOLDER = "inputs"
@@ -45,17 +44,6 @@ def keep_whole(data: Path, picture: bytes, limit_pixels: int = LIMIT_PIXELS) -> 
 
     content, size = decoded(picture, limit_pixels, brought, ACCEPTED)
     return _store(data, content), size
-
-
-def check_room(data: Path, reserve_mb: int) -> None:
-    """Refuse pictures while jobs are refused, too: one visitor's must not fill the disk up to where nothing can be written down.
-
-    Raises:
-        DanqingError: `disk_full`.
-    """
-    free = free_mb(data)
-    if free < reserve_mb:
-        raise DanqingError("disk_full", free_mb=free)
 
 
 def opened(picture: bytes, limit_pixels: int = LIMIT_PIXELS) -> Image.Image:

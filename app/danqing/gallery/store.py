@@ -226,6 +226,17 @@ def free_mb(folder: Path) -> int:
     return shutil.disk_usage(folder).free // 2**20
 
 
+def check_room(data: Path, reserve_mb: int) -> None:
+    """Refuse jobs, and the pictures that they are to start from: nobody may fill the disk until nothing can be written.
+
+    Raises:
+        DanqingError: `disk_full`.
+    """
+    free = free_mb(data)
+    if free < reserve_mb:
+        raise DanqingError("disk_full", free_mb=free)
+
+
 def _described(new: NewPicture) -> Picture:
     return Picture(
         id=secrets.token_hex(16),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from danqing import database as db
 from danqing.errors import DanqingError
-from danqing.gallery.store import free_mb
+from danqing.gallery.store import check_room, free_mb
 from danqing.jobs.board import Board
 from danqing.jobs.rules import BlockList
 from danqing.request import GenerateRequest
@@ -73,9 +73,7 @@ class Admission:
         Raises:
             DanqingError: `disk_full`.
         """
-        free = free_mb(self._data)
-        if free < self._settings.get_int("disk_reserve_mb"):
-            raise DanqingError("disk_full", free_mb=free)
+        check_room(self._data, self._settings.get_int("disk_reserve_mb"))
 
     def disk_low(self) -> DanqingError | None:
         """The warning before it is full, None while there is room."""

@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from danqing.errors import DanqingError
-from danqing.gallery.store import free_mb
+from danqing.gallery.store import check_room
 from danqing.library.whole import replace_whole
 from danqing.train import captions
 from danqing.train.data import ENDINGS, MASK, Issue, Report, decoded, report
@@ -103,8 +103,8 @@ class Datasets:
         """
         if not NAME.fullmatch(name) or name != name.strip():
             raise DanqingError("invalid_field", field="name", reason="letters, digits, spaces and .()+-_")
-        if self._reserve and free_mb(self._data) < self._reserve:
-            raise DanqingError("disk_full", free_mb=free_mb(self._data))
+        if self._reserve:
+            check_room(self._data, self._reserve)
         target = self.folder(owner) / name
         if file.lower().endswith(ZIP):
             return self._unpack(target, file, content)

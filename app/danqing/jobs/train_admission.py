@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danqing.errors import DanqingError
-from danqing.gallery.store import free_mb
+from danqing.gallery.store import check_room
 from danqing.jobs.board import Board
 from danqing.jobs.datasets import Datasets
 from danqing.settings import Settings
@@ -97,9 +97,7 @@ class TrainAdmission:
             DanqingError: `disk_full`, `train_no_pictures` and what else is wrong with the data, `train_name_taken`, `train_room`,
                 or what `need` refuses.
         """
-        free = free_mb(self._data)
-        if free < self._settings.get_int("disk_reserve_mb"):
-            raise DanqingError("disk_full", free_mb=free)
+        check_room(self._data, self._settings.get_int("disk_reserve_mb"))
         checkpoint = self._library.resolve(recipe.model)
         recipe = recipe.model_copy(update={"model": checkpoint.name})
         self._check_name(recipe)

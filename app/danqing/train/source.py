@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import IO, Protocol
 
 from danqing.errors import DanqingError
 from danqing.train.settings import Limits
@@ -142,12 +142,8 @@ def opened(path: Path, limits: Limits) -> Iterator[Source]:
         raise DanqingError("train_no_pictures", path=path.name, reason="there is no such folder or zip any more")
     if not path.is_file():
         raise DanqingError("train_no_pictures", path=path.name, reason="it is neither a folder nor a zip")
-    try:
-        file = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise DanqingError("train_archive", file=path.name, reason=str(error)[:200]) from None
-    with file:
-        yield Archive(file, path.name, limits)
+    with _zipped(path, path.name, limits) as archive:
+        yield archive
 
 
 @contextmanager
@@ -157,8 +153,14 @@ def unpacking(content: bytes, name: str, limits: Limits) -> Iterator[Source]:
     Raises:
         DanqingError: `train_archive`, `train_too_many_pictures`.
     """
+    with _zipped(io.BytesIO(content), name, limits) as archive:
+        yield archive
+
+
+@contextmanager
+def _zipped(zipped: Path | IO[bytes], name: str, limits: Limits) -> Iterator[Source]:
     try:
-        file = zipfile.ZipFile(io.BytesIO(content))
+        file = zipfile.ZipFile(zipped)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DanqingError("train_archive", file=name, reason=str(error)[:200]) from None
     with file:

@@ -15,6 +15,7 @@ from danqing.gallery.export import packed
 from danqing.gallery.reading import read_image
 from danqing.gallery.shares import Shares
 from danqing.gallery.shelf import Shelf
+from danqing.gallery.store import check_room
 from danqing.prompt.chunks import token_count
 from danqing.prompt.terms import has_chinese, matching
 from danqing.prompt.tokenizer import default_tokenizer
@@ -77,7 +78,7 @@ class Routes:
 
     def _kept(self, body: bytes, owner: str) -> dict[str, Any]:
         limit = self.context.settings.get_int("limit_upload_pixels")
-        inputs.check_room(self.context.data, self.context.settings.get_int("disk_reserve_mb"))
+        check_room(self.context.data, self.context.settings.get_int("disk_reserve_mb"))
         name, (width, height) = inputs.keep_whole(self.context.data, body, limit)
         inputs.own(self.context.service.gallery.database, owner, name)
         try:
