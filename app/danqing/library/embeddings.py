@@ -8,12 +8,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from danqing.errors import DanqingError
 from danqing.library.embedding_files import Contents, read_bundle, read_embedding
 from danqing.library.hashes import HashCache, Stamp
+from danqing.library.index import stamp_of
 from danqing.library.walking import walk
 from danqing.prompt.tokenizer import tokenizer_of
 from danqing.prompt.triggers import Triggers
@@ -116,11 +116,9 @@ class Embeddings:
         return tuple(one for path in loras for one in self._bundle(path))
 
     def _bundle(self, path: Path) -> tuple[Embedding, ...]:
-        try:
-            stat = path.stat()
-        except OSError:
+        stamp = stamp_of(path)
+        if stamp is None:
             return ()
-        stamp = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
         with self._lock:
             found = self._bundles.get(stamp)
         if found is None:
@@ -180,14 +178,10 @@ class Embeddings:
                 self._take(Path(folder, name), known)
 
     def _take(self, path: Path, known: dict[Stamp, Embedding | DanqingError | None]) -> None:
-        try:
-            stat = path.stat()
-        except OSError:
+        stamp = stamp_of(path)
+        if stamp is None:
             return
-        if not S_ISREG(stat.st_mode):
-            return
-        self._files[str(path)] = stat.st_mtime_ns, stat.st_size
-        stamp = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+        self._files[str(path)] = stamp[2], stamp[1]
         found = known[stamp] if stamp in known else _read(path, stamp)
         self._known[stamp] = found
         if isinstance(found, DanqingError):
